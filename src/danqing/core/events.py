@@ -1,0 +1,83 @@
+"""What the engine is asked to make, and what it tells on the way. Plain data between threads and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from danqing.core.errors import Fault
+from danqing.core.order import Knob, no_knobs
+from danqing.core.raster import Raster, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One job for an engine, known there by its lease token. `size` is the exact size of every picture delivered;
+    picture i is made from noise of `seed + i`. `inputs` are RGB or RGBA, in order."""
+
+    token: str
+    model: str
+    prompt: str
+    negative_prompt: str | None
+    inputs: tuple[Raster, ...]
+    count: int
+    size: Size
+    seed: int
+    tenant: str = ""
+    knobs: Mapping[str, Knob] = field(default_factory=no_knobs)
+    cost: float = 0.0
+    deadline: float | None = None
+    """On the engine's monotonic clock, seconds; None for no deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The work left the arrivals; `steps` denoising steps will be counted over all its pictures."""
+
+    token: str
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """`step` of `steps` denoising steps are done; `left` is the predicted rest in seconds, None if unknown."""
+
+    token: str
+    step: int
+    steps: int
+    left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReady:
+    """Picture `index` (from 0) is finished."""
+
+    token: str
+    index: int
+    raster: Raster
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every picture was delivered; `seconds` of engine time were spent on it."""
+
+    token: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The work was dropped on request; nothing of it will follow."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The work ended without its pictures."""
+
+    token: str
+    fault: Fault
+
+
+Event = Started | Stepped | ImageReady | Finished | Cancelled | Failed

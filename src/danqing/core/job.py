@@ -1,0 +1,124 @@
+"""The promise made for an order, and the only ways its state may change. Knows no table and no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from danqing.core.errors import Fault
+from danqing.core.order import Brief
+from danqing.core.raster import Size
+
+
+class State(StrEnum):
+    """Where a job stands. `accepted`: stored before its inputs were fetched (asynchronous calls)."""
+
+    ACCEPTED = "accepted"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.ACCEPTED: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
+    State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.QUEUED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+}  # an empty set marks a final state
+
+
+def final(state: State) -> bool:
+    """Whether a job in this state never changes again."""
+    return not MOVES[state]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A job about to be stored. Durations are in seconds from now: the store's clock makes times of them."""
+
+    id: str
+    api: str
+    brief: Brief
+    rank: float = 0.0
+    """Place in the queue; lower goes first, ties by creation."""
+    cost: float = 0.0
+    """Predicted seconds of engine time, for display and fairness."""
+    queue_seconds: float = 3600.0
+    run_seconds: float = 600.0
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    """SHA-256 of the canonical request, compared when an idempotency key comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One finished picture: its key in the blob store, its size, and the SHA-256 of its file."""
+
+    key: str
+    size: Size
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the store knows it. Times are wall-clock Unix seconds; `expires` is when its data is deleted."""
+
+    id: str
+    tenant: str
+    api: str
+    brief: Brief
+    state: State
+    attempt: int
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    expires: float | None = None
+    step: int = 0
+    steps: int = 0
+    images: tuple[Image, ...] = ()
+    fault: Fault | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One claim of a job by one worker. `token` is the fencing token: 128 random bits in hex, new at every claim."""
+
+    token: str
+    job_id: str
+    tenant: str
+    brief: Brief
+    attempt: int
+    cost: float
+    run_seconds: float
+    """Seconds left until the server gives the attempt up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A worker's sign of life for one lease: how many denoising steps of how many are done."""
+
+    token: str
+    step: int
+    steps: int
+
+
+class Closing(StrEnum):
+    """What became of an attempt to end a job with a token."""
+
+    DONE = "done"
+    """The row moved, or had already moved with this very token (a lost answer)."""
+    STALE = "stale"
+    """Somebody else holds or ended the job: drop the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What one long poll of a worker brings: jobs to make, and tokens whose jobs were cancelled or taken away."""
+
+    leases: tuple[Lease, ...] = ()
+    cancelled: tuple[str, ...] = ()

@@ -1,0 +1,30 @@
+"""API keys as the store keeps them. The secret itself is never here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key's record: `key_id` is the public first part, `mac` the HMAC-SHA-256 of the whole key under the pepper.
+    Times are wall-clock Unix seconds; `expires` and `revoked` are None for "not"."""
+
+    key_id: str
+    tenant: str
+    name: str
+    mac: bytes
+    created: float
+    expires: float | None = None
+    revoked: float | None = None
+    scopes: tuple[str, ...] = ("images",)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A tenant's balance in pictures: `held` for open jobs, `used` for delivered ones; quota None is unlimited."""
+
+    tenant: str
+    quota: int | None
+    held: int
+    used: int

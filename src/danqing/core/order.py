@@ -1,0 +1,70 @@
+"""What was asked, in our terms. Knows no protocol: foreign names stay in `wire`, limits in the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from danqing.core.raster import Size
+
+Knob = bool | int | float | str
+
+
+def no_knobs() -> Mapping[str, Knob]:
+    """An empty, read-only set of knobs."""
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """An input picture that came with the request: the file's bytes, still untrusted."""
+
+    data: bytes = field(repr=False)
+    mime: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """An input picture somewhere else: an http or https URL as given, still untrusted."""
+
+    url: str = field(repr=False)
+
+
+Source = Inline | Remote
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request for `count` pictures.
+
+    `sources` keep their order ("image 1", "image 2"); `size` is None where the model's default applies, which may
+    follow the last input; `seed` is None where the service chooses; image i uses `seed + i`.
+    `knobs` are the model's extra parameters, declared and range-checked in the catalogue.
+    """
+
+    model: str
+    prompt: str
+    negative_prompt: str | None = None
+    sources: tuple[Source, ...] = ()
+    count: int = 1
+    size: Size | None = None
+    seed: int | None = None
+    watermark: bool = False
+    knobs: Mapping[str, Knob] = field(default_factory=no_knobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """An order made definite, as the store keeps it and a worker receives it: every default resolved, the inputs
+    normalised and named by content (`Raster.digest`), in order. Holds no untrusted byte."""
+
+    model: str
+    prompt: str
+    negative_prompt: str | None
+    inputs: tuple[str, ...]
+    count: int
+    size: Size
+    seed: int
+    watermark: bool = False
+    knobs: Mapping[str, Knob] = field(default_factory=no_knobs)

@@ -1,0 +1,184 @@
+"""The few interfaces that keep rooms apart. `app.py` hands the implementations in; nobody else names them.
+
+Every store method that serves a caller takes the tenant first, and answers a foreign, expired or unknown id alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from danqing.core.errors import Fault
+from danqing.core.events import Event, Work
+from danqing.core.job import Beat, Closing, Draft, Image, Job, News
+from danqing.core.keys import Account, ApiKey
+
+
+class Clock(Protocol):
+    """Time. Leases use `monotonic`; wall time is only for link expiry, the 24-hour life and display."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back while this machine is up."""
+        ...
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A stored job, and whether an idempotency key led to one that was there before."""
+
+    job: Job
+    replayed: bool = False
+
+
+class JobStore(Protocol):
+    """Jobs, leases, charges and keys. The row is the only truth; every method is one synced transaction unless said."""
+
+    async def submit(self, tenant: str, draft: Draft) -> Submitted:
+        """Store a job as queued with its hold of `brief.count` pictures, or find the one of its idempotency key.
+        Raises QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable (disk full, store closed)."""
+        ...
+
+    async def get(self, tenant: str, job_id: str) -> Job | None:
+        """The job, or None for unknown, foreign and expired ids alike."""
+        ...
+
+    async def wait(self, tenant: str, job_id: str, seconds: float) -> Job | None:
+        """The job as soon as its state is final, or as it stands when the time is up."""
+        ...
+
+    async def cancel(self, tenant: str, job_id: str) -> Job | None:
+        """Move an accepted, queued or running job to cancelled and release its hold; a final job is returned as is."""
+        ...
+
+    async def news(self, worker: str, *, room: int, seconds: float) -> News:
+        """A worker's long poll: up to `room` leases, and the tokens of this worker's jobs that were cancelled or
+        lapsed; returns as soon as there is any, else empty when the time is up. May commit unsynced."""
+        ...
+
+    async def beat(self, worker: str, beats: Sequence[Beat]) -> tuple[str, ...]:
+        """Extend the leases; answers the tokens that no longer hold a job. May commit unsynced."""
+        ...
+
+    async def succeed(self, token: str, images: Sequence[Image]) -> Closing:
+        """End the job with its pictures and its charge row, hold to used, in one transaction guarded by the token."""
+        ...
+
+    async def fail(self, token: str, fault: Fault) -> Closing:
+        """The attempt failed: release the hold and end the job with `fault`."""
+        ...
+
+    async def release(self, token: str, *, crashed: bool = False) -> Closing:
+        """Give the job back to the queue (a clean shutdown counts no attempt; a crash counts one)."""
+        ...
+
+    async def leased(self, token: str) -> Job | None:
+        """The running job that this token holds, or None if it holds none."""
+        ...
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Store a key's record; creates the tenant's account if there is none."""
+        ...
+
+    async def key(self, key_id: str) -> ApiKey | None:
+        """The key's record, revoked and expired ones included."""
+        ...
+
+    async def keys(self) -> Sequence[ApiKey]:
+        """All keys, oldest first."""
+        ...
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """Revoke; False if there is no such key."""
+        ...
+
+    async def account(self, tenant: str) -> Account | None:
+        """The tenant's balance."""
+        ...
+
+    async def set_quota(self, tenant: str, quota: int | None) -> None:
+        """Set or lift the quota of pictures."""
+        ...
+
+    async def sweep(self) -> Iterable[str]:
+        """Delete what is past its life (jobs 24 h after their end) and end what is past its deadline; answers the
+        blob keys that nothing names any more and that the caller must now remove."""
+        ...
+
+    async def audit(self) -> dict[str, int]:
+        """The auditor's counts by name (`reliability`: all must be 0), for gauges and tests."""
+        ...
+
+    async def figures(self) -> dict[str, int]:
+        """Jobs by state and the like, for metrics and health."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bytes under keys of one canonical grammar, and links to them that expire."""
+
+    async def write(self, key: str, data: bytes) -> None:
+        """Durable when it returns: file synced, name synced. Raises Unavailable when the disk is full."""
+        ...
+
+    async def read(self, key: str) -> bytes | None:
+        """The bytes, or None if there is no such object."""
+        ...
+
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Forget the objects; unknown keys are ignored."""
+        ...
+
+    async def stale(self, seconds: float) -> Sequence[str]:
+        """Keys of objects older than that."""
+        ...
+
+    def link(self, key: str, *, base: str, expires: int) -> str:
+        """An absolute URL under `base` that serves the object without a key until `expires` (Unix seconds)."""
+        ...
+
+    async def follow(self, path: str, query: str, now: float) -> bytes:
+        """The object behind a signed path and query. Raises LinkForged, LinkExpired or LinkDead, the first two
+        before storage is touched."""
+        ...
+
+
+class LinkForged(Exception):
+    """The path or query is not one this service signed."""
+
+
+class LinkExpired(Exception):
+    """The link's time is over; `expires` in Unix seconds."""
+
+    def __init__(self, expires: int) -> None:
+        """Keep the moment for the answer."""
+        super().__init__(str(expires))
+        self.expires = expires
+
+
+class LinkDead(Exception):
+    """The signature is good and the object is gone."""
+
+
+class Engine(Protocol):
+    """Makes pictures. Runs in its own thread; methods return at once and may be called from any thread."""
+
+    def start(self, work: Work) -> None:
+        """Take in a work; everything about it arrives as events."""
+        ...
+
+    def cancel(self, token: str) -> None:
+        """Drop a work within one denoising step; unknown tokens are ignored."""
+        ...
+
+    def listen(self, hear: Callable[[Event], None]) -> None:
+        """Register the one listener; it is called from the engine's thread and must not block."""
+        ...
+
+    def close(self) -> None:
+        """Stop the thread; works in progress are dropped without an event."""
+        ...
