@@ -1,0 +1,68 @@
+# Danqing: every command of the project. `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SETUP := tools/setup.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve check test fix eval bench chaos train docs lock clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(VENV)/.user ## make .venv and install the server, pinned and hashed
+
+$(VENV)/.user: pyproject.toml locks/user.txt $(SETUP)
+	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" $(SETUP) locks/user.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.user locks/dev.txt
+	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" $(SETUP) locks/dev.txt
+	@touch $@
+
+demo: $(VENV)/.user ## make pictures through the official SDK, from an empty folder to a contact sheet
+	$(BIN)/python -m tools.demo
+
+serve: $(VENV)/.user ## start the server (http://127.0.0.1:8000)
+	$(BIN)/danqing serve
+
+check: $(VENV)/.dev ## formatting, lint, types, import contracts, size budgets, docs in step
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tools.shape
+	$(BIN)/python -m tools.reference --check
+
+test: $(VENV)/.dev ## everything that needs no GPU and no service beyond what it starts itself
+	$(BIN)/python -m pytest
+
+fix: $(VENV)/.dev ## format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/python -m tools.reference
+
+docs: $(VENV)/.dev ## write the generated reference pages
+	$(BIN)/python -m tools.reference
+
+eval: $(VENV)/.dev ## judge the bundled checkpoint on held-out scenes
+	$(BIN)/python -m bench.eval
+
+bench: $(VENV)/.dev ## the figures: overhead, start, memory, engine against the stock pipeline
+	$(BIN)/python -m bench
+
+chaos: $(VENV)/.dev ## a longer run of killed workers and servers, audited at the end
+	$(BIN)/python -m pytest tests/chaos --chaos-jobs 1000
+
+train: $(VENV)/.dev ## train the bundled checkpoint again (hours; resumable)
+	$(BIN)/python -m training --out .train
+
+lock: $(VENV)/.dev ## pin the dependencies again
+	$(PIP) install -q pip-tools
+	$(BIN)/python -m tools.lock --upgrade
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build

@@ -1,0 +1,117 @@
+"""Finds the server of this machine, or starts one for the length of a command. Knows its data folder, not its rooms.
+
+A running server leaves `server.json` in its data folder (its URL and process id) and removes it when it stops; the
+command line's own key lies beside the other secrets, readable by the owner alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from danqing.cli.operate import Operator, operator
+from danqing.cli.remote import CallFailed, Remote
+from danqing.settings import default_data
+
+START_SECONDS = 120.0
+POLL = 0.1
+
+
+def record(data: Path) -> Path:
+    """Where a running server says how it is reached."""
+    return data / "server.json"
+
+
+def running(data: Path) -> str | None:
+    """The URL of the server that holds this data folder, or None if none answers."""
+    try:
+        url = str(json.loads(record(data).read_text(encoding="utf-8"))["url"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return url if _answers(url) is not None else None
+
+
+def _answers(url: str) -> int | None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url + "/health", timeout=5.0) as answer:
+            status: int = answer.status
+            return status
+    except urllib.error.HTTPError as fault:
+        return fault.code
+    except OSError:
+        return None
+
+
+@contextmanager
+def reach(server: str | None, key: str | None, data: Path | None, *, tell: Callable[[str], None]) -> Iterator[Remote]:
+    """A client of the named server, of the running local one, or of one started for this call. Raises CallFailed."""
+    if server is not None:
+        if key is None:
+            raise CallFailed("a server elsewhere needs a key: --key, or DASHSCOPE_API_KEY in the environment")
+        yield Remote(server, key)
+        return
+    folder = data or default_data()
+    url = running(folder)
+    if url is not None:
+        yield Remote(url, key or own_key(folder))
+        return
+    tell("no server is running: starting one for this call (`danqing serve` keeps one)")
+    with started(folder) as url:
+        yield Remote(url, key or own_key(folder))
+
+
+@contextmanager
+def started(data: Path) -> Iterator[str]:
+    """A server of its own on a free port, stopped at the end. Yields its URL once it can make pictures."""
+    command = [sys.executable, "-m", "danqing.cli", "serve", "--port", "0", "--data", str(data)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        yield _ready(process, data)
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _ready(process: subprocess.Popen[bytes], data: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+            raise CallFailed("the server did not start: " + (said[-1] if said else f"exit {process.returncode}"))
+        url = running(data)
+        if url is not None and _answers(url) == 200:
+            return url
+        time.sleep(POLL)
+    raise CallFailed(f"the server was not ready after {START_SECONDS:.0f} s; `danqing serve` shows why")
+
+
+def own_key(data: Path) -> str:
+    """The command line's own key, made on first use; a revoked one is replaced by hand (delete the file)."""
+    path = data / "secrets" / "cli.key"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        pass
+    with operator(data) as talk:
+        key = _make_key(talk)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(key + "\n")
+    return key
+
+
+def _make_key(talk: Operator) -> str:
+    return talk.create_key("command line", tenant="local").secret

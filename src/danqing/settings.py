@@ -1,0 +1,192 @@
+"""Every knob of the service, in one frozen object read at the door. The only file that reads the environment.
+
+Order, the last wins: the defaults below, the TOML file (`danqing.toml` in the data folder, or the file that
+`DANQING_CONFIG` names), the environment (`DANQING_SERVER_PORT`, `DANQING_LIMITS_SYNC_SECONDS`), the flags.
+Unknown names are refused. Rooms never see this object: `app.py` hands each the few values it declares.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "DANQING_"
+CONFIG = PREFIX + "CONFIG"
+SHORT = {"HOST": ("server", "host"), "PORT": ("server", "port"), "PROFILE": ("engine", "profile")}
+"""Environment names that everybody expects, and the field each stands for."""
+
+
+def default_data() -> Path:
+    """The per-user data folder of this platform."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "danqing"
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "danqing"
+
+
+class BadSettings(Exception):
+    """A setting is unknown or has a bad value; the message names it."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(Section):
+    """Where and how the HTTP server listens."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+(/[^\s]*)?$",
+        description="scheme, host and path prefix that result links begin with; "
+        "default: scheme and host of the request that asked",
+    )
+    link_seconds: int = Field(86_400, ge=1, description="life of a result link")
+    stop_seconds: float = Field(5.0, ge=0, description="how long a stopping server lets waiting calls finish")
+
+
+class Limits(Section):
+    """What one caller may take."""
+
+    sync_seconds: float = Field(300.0, gt=0, description="longest synchronous call before 500 RequestTimeOut")
+    queue: int = Field(500, ge=1, description="open jobs over all tenants before 429")
+    tenant_queue: int = Field(200, ge=1, description="open jobs of one tenant before 429")
+    body_seconds: float = Field(60.0, gt=0, description="longest time a request body may take")
+    run_seconds: float = Field(600.0, gt=0, description="longest run of one attempt")
+    queue_seconds: float = Field(3600.0, gt=0, description="longest wait in the queue")
+    rates: bool = Field(False, description="enforce the catalogue's submit rates per key and model")
+
+
+class Engine(Section):
+    """What makes the pictures."""
+
+    profile: str = Field("miniature", description="bundled profile, or the path of a profile's TOML file")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps"
+    )
+    threads: int = Field(0, ge=0, description="threads of torch on the CPU; 0 leaves it to torch")
+
+
+class Inputs(Section):
+    """How input pictures are fetched and decoded."""
+
+    decoders: int = Field(2, ge=1, le=64, description="decoder processes")
+    allow: tuple[str, ...] = Field(
+        (),
+        description="`host:port` of private hosts that inputs may be fetched from; empty for none",
+    )
+
+
+class Log(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+    format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text on a terminal, else JSON lines"
+    )
+    prompts: bool = Field(False, description="write prompts in full instead of their length and hash")
+
+
+class Settings(BaseSettings):
+    """The whole configuration. `load` reads it; nothing else constructs it outside tests."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1, frozen=True, extra="forbid"
+    )
+
+    data: Path = Field(
+        default_factory=default_data, description="folder of the database, the pictures and secrets"
+    )
+    server: Server = Server()
+    limits: Limits = Limits()
+    engine: Engine = Engine()
+    inputs: Inputs = Inputs()
+    log: Log = Log()
+    trace: bool = Field(False, description="write one line a stage of every request")
+
+
+def fields() -> list[tuple[str, str, Any]]:
+    """Every setting as (dotted name, description, default), for the reference page and for unknown names."""
+    rows: list[tuple[str, str, Any]] = []
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            rows += [(f"{name}.{n}", f.description or "", f.default) for n, f in kind.model_fields.items()]
+        else:
+            rows.append((name, field.description or "", "per user" if name == "data" else field.default))
+    return rows
+
+
+def _refuse_unknown() -> None:
+    known = {PREFIX + name.replace(".", "_").upper() for name, _, _ in fields()}
+    known |= {PREFIX + short for short in SHORT} | {CONFIG}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            raise BadSettings(f"unknown setting {name}; the known ones are in docs/reference/settings.md")
+
+
+def _file(data: Path) -> Path | None:
+    named = os.environ.get(CONFIG)
+    path = Path(named) if named else data / "danqing.toml"
+    if named and not path.is_file():
+        raise BadSettings(f"{CONFIG} names {path}, which is not a file")
+    return path if path.is_file() else None
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The command line over the short names of the environment, without what was left out."""
+    values: dict[str, Any] = {}
+    for short, (section, name) in SHORT.items():
+        if PREFIX + short in os.environ:
+            values.setdefault(section, {})[name] = os.environ[PREFIX + short]
+    for name, value in flags.items():
+        if isinstance(value, Mapping):
+            values.setdefault(name, {}).update({k: v for k, v in value.items() if v is not None})
+        elif value is not None:
+            values[name] = value
+    return values
+
+
+def load(**flags: Any) -> Settings:
+    """Read the configuration. `flags` are command-line values, a dict by section (`server={"port": 9000}`);
+    None stands for a flag that was not given. Raises BadSettings, which names the setting."""
+    _refuse_unknown()
+    given = _given(flags)
+    data = Path(given.get("data") or os.environ.get(PREFIX + "DATA") or default_data())
+    file = _file(data)
+
+    class Sourced(Settings):
+        """The settings with this call's file among the sources; the first source wins."""
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            written = TomlConfigSettingsSource(settings_cls, toml_file=file)
+            return sources["init_settings"], sources["env_settings"], written
+
+    try:
+        return Sourced(**{"data": data, **given})
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadSettings(f"setting {name}: {first['msg']} (got {first['input']!r})") from fault
+    except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise BadSettings(f"{file or 'environment'}: {fault}") from fault

@@ -1,0 +1,1 @@
+"""Commands of the project's own house: size budgets, generated reference pages, the demonstration."""
