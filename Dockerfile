@@ -1,0 +1,18 @@
+# The server with the bundled miniature on a CPU. For a GPU: build with --build-arg TORCH_INDEX= and a CUDA base image.
+#   docker build -t danqing .  &&  docker run -p 8000:8000 -v danqing:/data danqing
+#   docker exec <container> danqing keys create me
+FROM python:3.11-slim-bookworm
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+WORKDIR /app
+COPY pyproject.toml README.md LICENSE Makefile ./
+COPY locks locks
+COPY tools tools
+COPY src src
+RUN PYTHON=python3 VENV=/venv TORCH=torch==2.13.0 TORCH_INDEX="$TORCH_INDEX" tools/setup.sh locks/user.txt \
+ && useradd --create-home danqing && mkdir /data && chown danqing /data
+USER danqing
+ENV PATH=/venv/bin:$PATH DANQING_DATA=/data DANQING_HOST=0.0.0.0
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
+CMD ["danqing", "serve"]
