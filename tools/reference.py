@@ -1,6 +1,6 @@
 """Writes docs/reference from the code that defines it: settings, models, error codes, the command line.
 
-`python -m tools.reference` writes the pages, `--check` fails when one is out of step. Nobody edits them by hand.
+`python -m tools.reference` writes the pages, `--check` fails when one is out of step.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def settings_page() -> str:
     )
     intro = (
         "# Settings\n\nIn `danqing.toml` in the data folder (or the file that `DANQING_CONFIG` names), in "
-        "the environment, or as a flag of `danqing serve`; the later wins. `DANQING_HOST`, `DANQING_PORT` and "
-        "`DANQING_PROFILE` are short for three of them. Unknown names are refused.\n\n"
+        "the environment, or as a flag of `danqing serve`; the later wins. `DANQING_HOST`, `DANQING_PORT` "
+        "and `DANQING_PROFILE` are short for three of them. Unknown names are refused.\n\n"
     )
     return intro + table(("setting", "environment", "default", "what it does"), rows)
 
