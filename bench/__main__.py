@@ -1,0 +1,37 @@
+"""`make bench`: every figure that the project holds itself to, with the load of the machine beside it.
+
+The last line is one JSON object. Absolute times are of this machine at this moment; ratios decide.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+from bench import alone, serving
+
+
+def commit() -> str:
+    """The commit that was measured."""
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def main() -> None:
+    """Run both scripts, the engine first: the machine is quietest before a server runs."""
+    print(
+        f"commit {commit()}, load average {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores, torch on one thread"
+    )
+    figures: dict[str, float] = {}
+    ratio = alone.measure()
+    figures.update(serving.measure())
+    figures["alone_min_ratio"] = ratio["alone_min_ratio"]
+    for name, value in figures.items():
+        print(f"{name:24} {value}")
+    print(f"load average at the end {os.getloadavg()[0]:.2f}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
