@@ -1,0 +1,1 @@
+"""One file a model family: its stages as functions of the modules of a checkpoint."""

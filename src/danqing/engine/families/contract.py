@@ -1,0 +1,99 @@
+"""What the loop asks of a model family. Knows no family and no thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from danqing.core.events import Work
+from danqing.core.raster import Raster, Size
+from danqing.engine.canvas import drawn_size, input_size
+from danqing.profiles.loader import Native, Preset
+from danqing.schedule.cost import Bill, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A work made definite for one checkpoint: where it is drawn, in how many steps, guided how. `negative`
+    is None without guidance; `native` says how pictures are fitted."""
+
+    work: Work
+    drawn: Size
+    inputs: tuple[Size, ...]
+    steps: int
+    guidance: float
+    negative: str | None
+    native: Native
+
+
+_NEUTRAL = " "
+
+
+def plan(work: Work, preset: Preset, native: Native) -> Plan:
+    """How `work` will be made. A blank negative prompt counts as none; without one, guidance above 1 steers
+    away from the neutral prompt, a single space."""
+    given = work.negative_prompt if work.negative_prompt and work.negative_prompt.strip() else None
+    guidance = preset.guidance if given is None else preset.guidance_negative
+    drawn = drawn_size(native, work.size)
+    return Plan(
+        work=work,
+        drawn=drawn,
+        inputs=tuple(input_size(native, raster.size, drawn) for raster in work.inputs),
+        steps=preset.steps,
+        guidance=guidance,
+        negative=(given or _NEUTRAL) if guidance > 1 else None,
+        native=native,
+    )
+
+
+class Family(Protocol):
+    """The stages of one checkpoint's modules. Every method runs on the engine thread, one at a time.
+    `conditions`, `prefix` and `lane` are the family's own; the loop only carries them."""
+
+    def steps(self, plan: Plan) -> int:
+        """Denoising steps of one picture."""
+        ...
+
+    def tokens(self, plan: Plan) -> int:
+        """Target tokens of one picture."""
+        ...
+
+    def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:
+        """What one unit of that stage costs."""
+        ...
+
+    def passing(self, plan: Plan) -> int:
+        """Bytes that the hungriest unit needs while it runs and gives back."""
+        ...
+
+    def encode(self, plan: Plan) -> Any:
+        """Read the prompts and the input pictures, once for all pictures and guidance branches of a work."""
+        ...
+
+    def prefill(self, plan: Plan, conditions: Any) -> Any:
+        """What all steps of all pictures share."""
+        ...
+
+    def begin(self, plan: Plan, prefix: Any, index: int) -> Any:
+        """Picture `index` as noise of `seed + index`."""
+        ...
+
+    def step(self, plan: Plan, lanes: Sequence[Any]) -> None:
+        """Advance each lane by one denoising step. Raises NotFinite if numbers ran away."""
+        ...
+
+    def decode(self, plan: Plan, lane: Any) -> Raster:
+        """The finished picture at the asked size."""
+        ...
+
+
+class NotFinite(ArithmeticError):
+    """Latents turned into NaN or infinity."""
+
+
+Opener = Callable[[Path, torch.device, torch.dtype], Family]
+"""Builds a family from a checked folder, a device and a number format."""

@@ -1,0 +1,101 @@
+"""From a checkpoint's address to a family that can run it. Safetensors only; no code of a checkpoint is ever
+run.
+
+The class named in `model_index.json` chooses the family; a further family is one more entry in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from danqing.engine.families.contract import Family, Opener
+from danqing.profiles.loader import Checkpoint
+
+FAMILIES: dict[str, str] = {"QwenImage21Pipeline": "danqing.engine.families.qwen_image_21:QwenImage21"}
+"""Pipeline class of a checkpoint → where its family is; imported when first wanted, as imports cost
+seconds."""
+
+_INDEX = "model_index.json"
+_LIBRARIES = frozenset({"diffusers", "transformers"})
+_RUNS_CODE = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".joblib", ".npy"})
+_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+
+
+class BadCheckpoint(ValueError):
+    """A checkpoint that is missing, unsafe or of a kind no family runs; a start must stop on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where an engine runs: "cpu", "cuda" or "mps", what it is called, and its memory in bytes (all of it,
+    and what is free now)."""
+
+    kind: str
+    name: str
+    memory: int
+    free: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format used there: bf16 on CUDA, fp32 elsewhere."""
+        return torch.bfloat16 if self.kind == "cuda" else torch.float32
+
+
+def load_family(checkpoint: Checkpoint, device: Device) -> Family:
+    """Check the checkpoint's folder, fetching a hub id at its pinned revision first, and load its modules.
+    Raises BadCheckpoint with the reason in words."""
+    folder = checkpoint.folder or _fetched(checkpoint)
+    opener = _opener(check_folder(folder))
+    try:
+        return opener(folder, torch.device(device.kind), device.dtype)
+    except (OSError, KeyError) as error:
+        raise BadCheckpoint(f"the checkpoint in {folder} cannot be loaded: {error}") from error
+
+
+def check_folder(folder: Path) -> str:
+    """The pipeline class of a folder that is safe to load. Raises BadCheckpoint for a folder without an
+    index, with files that could run code when loaded, or with components from outside diffusers and
+    transformers."""
+    path = folder / _INDEX
+    if not path.is_file():
+        raise BadCheckpoint(f"there is no {_INDEX} in {folder}")
+    unsafe = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix.lower() in _RUNS_CODE)
+    if unsafe:
+        raise BadCheckpoint(f"only safetensors are loaded; {folder} also holds {', '.join(unsafe[:5])}")
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadCheckpoint(f"{path} is not JSON") from error
+    for part, entry in index.items():
+        foreign = isinstance(entry, list) and len(entry) == 2 and entry[0] not in {*_LIBRARIES, None}
+        if foreign and not part.startswith("_") and all(isinstance(word, str) for word in entry):
+            raise BadCheckpoint(
+                f"{part} of {folder} comes from {entry[0]}, which is not one of the two libraries"
+            )
+    return str(index.get("_class_name"))
+
+
+def _opener(kind: str) -> Opener:
+    if kind not in FAMILIES:
+        raise BadCheckpoint(f"no family runs a {kind}; there are: {', '.join(FAMILIES)}")
+    module, name = FAMILIES[kind].split(":")
+    opener: Opener = getattr(importlib.import_module(module), name)
+    return opener
+
+
+def _fetched(checkpoint: Checkpoint) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(
+            checkpoint.source, revision=checkpoint.revision, allow_patterns=list(_WANTED)
+        )
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(f"cannot fetch {checkpoint.source} at {checkpoint.revision}: {error}") from error
+    return Path(found)

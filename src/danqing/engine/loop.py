@@ -1,0 +1,281 @@
+"""The step engine: one thread, one set of modules a checkpoint, one unit of work a tick. Knows no family's
+insides.
+
+A tick takes in cancels, then arrivals; lets the policy choose which lanes advance; does one unit (encode,
+prefill, one denoising step of a batch, decode); and tells what happened. Steps are scheduled, not requests,
+so a cancel takes effect within one unit and jobs share the device in any order a policy likes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from danqing.core.errors import EngineFailed
+from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
+from danqing.engine.families.contract import Family, NotFinite, Plan, plan
+from danqing.engine.memory import Need, Room
+from danqing.profiles.loader import Profile
+from danqing.schedule.cost import Bill, Costs, Stage
+from danqing.schedule.policy import Lane, Policy
+
+Hear = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class Picture:
+    """One output picture of a running job: the family's own lane, and how far it is."""
+
+    index: int
+    lane: Any = None
+    done: int = 0
+
+
+@dataclass(slots=True)
+class Running:
+    """A job taken in: its plan, what its pictures share, and the pictures still to deliver."""
+
+    plan: Plan
+    family: Family
+    arrived: float
+    served: float
+    steps: int
+    stage: Stage = Stage.ENCODE
+    conditions: Any = None
+    prefix: Any = None
+    pictures: list[Picture] = field(default_factory=list)
+    stepped: int = 0
+    seconds: float = 0.0
+
+    @property
+    def token(self) -> str:
+        """The job's lease token."""
+        return self.plan.work.token
+
+    def bills(self) -> list[tuple[Bill, int]]:
+        """What is left to do: bills, and how often each."""
+        steps = self.steps * self.plan.work.count - self.stepped
+        rest = [(Stage.STEP, steps), (Stage.DECODE, len(self.pictures))]
+        before = {Stage.ENCODE: [Stage.ENCODE, Stage.PREFILL], Stage.PREFILL: [Stage.PREFILL]}.get(
+            self.stage, []
+        )
+        return [
+            (self.family.bill(self.plan, stage), times) for stage, times in [(s, 1) for s in before] + rest
+        ]
+
+
+class StepEngine:
+    """Makes pictures (`core.ports.Engine`). `families` are loaded modules by checkpoint name; `now` is a
+    monotonic clock in seconds. The thread starts with the first work; `tick` is public so that tests can turn
+    the crank."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        families: Mapping[str, Family],
+        *,
+        policy: Policy,
+        room: Room,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """An idle engine."""
+        self.profile, self.policy, self.costs = profile, policy, Costs()
+        self._families, self._room, self._now = families, room, now
+        self._hear: Hear = _nobody
+        self._bell = threading.Condition()
+        self._arrivals: deque[tuple[Work, float]] = deque()
+        self._cancels: set[str] = set()
+        self._waiting: deque[Running] = deque()
+        self._running: dict[str, Running] = {}
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    # -- any thread
+
+    def start(self, work: Work) -> None:
+        """See `core.ports.Engine.start`. A work for a closed engine is dropped."""
+        with self._bell:
+            self._arrivals.append((work, self._now()))
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+                self._thread.start()
+            self._bell.notify()
+
+    def cancel(self, token: str) -> None:
+        """See `core.ports.Engine.cancel`."""
+        with self._bell:
+            self._cancels.add(token)
+            self._bell.notify()
+
+    def listen(self, hear: Hear) -> None:
+        """See `core.ports.Engine.listen`."""
+        self._hear = hear
+
+    def close(self) -> None:
+        """See `core.ports.Engine.close`. Returns when the thread has ended, one unit of work later at
+        most."""
+        with self._bell:
+            self._closed = True
+            self._bell.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    # -- the engine's thread
+
+    def _run(self) -> None:
+        while not self._closed:
+            if not self.tick():
+                with self._bell:
+                    self._bell.wait_for(lambda: self._closed or self._arrivals or self._cancels)
+
+    def tick(self) -> bool:
+        """Take in what came, do one unit of work; False if there was nothing to do."""
+        self._take_in()
+        lanes = [lane for running in self._running.values() for lane in self._lanes(running)]
+        chosen = self.policy.choose(lanes, self._now())
+        if not chosen:
+            return False
+        self._advance(self._running[chosen[0].job], [lane.index for lane in chosen])
+        return True
+
+    def _take_in(self) -> None:
+        with self._bell:
+            cancels, self._cancels = self._cancels, set()
+            arrivals, self._arrivals = self._arrivals, deque()
+        known = {running.token for running in (*self._running.values(), *self._waiting)}
+        for token in cancels & known:
+            self._drop(token, Cancelled(token))
+        for work, arrived in arrivals:
+            if work.token in cancels:
+                self._hear(Cancelled(work.token))
+            elif work.token not in known:
+                self._accept(work, arrived)
+        while self._waiting and self._admit(self._waiting[0]):
+            self._waiting.popleft()
+
+    def _accept(self, work: Work, arrived: float) -> None:
+        preset = self.profile.preset(work.model)
+        if preset is None:
+            self._hear(Failed(work.token, EngineFailed(f"this installation does not serve {work.model}")))
+            return
+        made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
+        family = self._families[preset.checkpoint]
+        running = Running(made, family, arrived, arrived, family.steps(made))
+        if not self._room.ever(_need(running)):
+            self._hear(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))
+            return
+        self._waiting.append(running)
+
+    def _admit(self, running: Running) -> bool:
+        if not self._room.enter(running.token, _need(running)):
+            return False
+        running.pictures = [Picture(index) for index in range(running.plan.work.count)]
+        self._running[running.token] = running
+        self._hear(Started(running.token, running.steps * running.plan.work.count))
+        return True
+
+    def _lanes(self, running: Running) -> list[Lane]:
+        left = self._left(running) or 0.0
+        work, tokens = running.plan.work, running.family.tokens(running.plan)
+        shared = running.stage in {Stage.ENCODE, Stage.PREFILL}
+        return [
+            Lane(
+                job=running.token,
+                index=picture.index,
+                stage=running.stage if shared or picture.done < running.steps else Stage.DECODE,
+                step=picture.done,
+                tokens=tokens,
+                arrived=running.arrived,
+                served=running.served,
+                left=left,
+                tenant=work.tenant,
+                deadline=work.deadline,
+            )
+            for picture in (running.pictures[:1] if shared else running.pictures)
+        ]
+
+    def _left(self, running: Running) -> float | None:
+        """Predicted seconds of engine time until the job is finished, were it alone; None if nothing is known
+        yet."""
+        seconds = [(self.costs.seconds(bill), times) for bill, times in running.bills()]
+        if any(one is None for one, _ in seconds):
+            return None
+        return sum((one or 0.0) * times for one, times in seconds)
+
+    def _advance(self, running: Running, indices: list[int]) -> None:
+        pictures = [picture for picture in running.pictures if picture.index in indices]
+        began = self._now()
+        try:
+            bill, event = self._unit(running, pictures)
+        except NotFinite as error:
+            self._drop(
+                running.token, Failed(running.token, EngineFailed(f"The picture could not be made: {error}."))
+            )
+            return
+        except Exception as error:  # noqa: BLE001  # boundary: whatever one job's unit raises ends that job, never the engine
+            why = EngineFailed(f"The picture could not be made ({type(error).__name__}).")
+            why.__cause__ = error
+            self._drop(running.token, Failed(running.token, why))
+            return
+        running.served = self._now()
+        self.costs.learn(bill, running.served - began)
+        running.seconds += running.served - began
+        self._tell(running, event)
+
+    def _unit(self, running: Running, pictures: list[Picture]) -> tuple[Bill, Event | None]:
+        """One unit of work on the pictures, all at one stage; its bill, and the event it is worth."""
+        family, made = running.family, running.plan
+        match running.stage:
+            case Stage.ENCODE:
+                running.conditions = family.encode(made)
+                running.stage = Stage.PREFILL
+                return family.bill(made, Stage.ENCODE), None
+            case Stage.PREFILL:
+                running.prefix = family.prefill(made, running.conditions)
+                running.conditions = None
+                running.stage = Stage.STEP
+                return family.bill(made, Stage.PREFILL), None
+        if pictures[0].done < running.steps:
+            return self._step(running, pictures), None
+        picture = pictures[0]
+        raster = family.decode(made, picture.lane)
+        running.pictures.remove(picture)
+        return family.bill(made, Stage.DECODE), ImageReady(running.token, picture.index, raster)
+
+    def _step(self, running: Running, pictures: list[Picture]) -> Bill:
+        for picture in pictures:
+            if picture.lane is None:
+                picture.lane = running.family.begin(running.plan, running.prefix, picture.index)
+        running.family.step(running.plan, [picture.lane for picture in pictures])
+        for picture in pictures:
+            picture.done += 1
+        running.stepped += len(pictures)
+        return running.family.bill(running.plan, Stage.STEP, len(pictures))
+
+    def _tell(self, running: Running, event: Event | None) -> None:
+        if event is not None:
+            self._hear(event)
+        elif running.stepped:
+            total = running.steps * running.plan.work.count
+            self._hear(Stepped(running.token, running.stepped, total, self._left(running)))
+        if not running.pictures:
+            self._drop(running.token, Finished(running.token, running.seconds))
+
+    def _drop(self, token: str, event: Event) -> None:
+        """Forget a job, so that its tensors are freed, and say why."""
+        self._running.pop(token, None)
+        self._waiting = deque(running for running in self._waiting if running.token != token)
+        self._room.leave(token)
+        self._hear(event)
+
+
+def _need(running: Running) -> Need:
+    keeps = sum(running.family.bill(running.plan, stage).keeps for stage in (Stage.ENCODE, Stage.PREFILL))
+    return Need(keeps, running.family.passing(running.plan))
+
+
+def _nobody(_event: Event) -> None:
+    """Hears events before anyone listens."""

@@ -1,0 +1,110 @@
+"""What a unit of engine work costs: operations from the architecture's own numbers, seconds by online
+calibration.
+
+Knows no torch and no clock; whoever times the work tells it. Floating-point operations count a multiply-add
+as two."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """The units of work that make a picture, in their order."""
+
+    ENCODE = "encode"
+    PREFILL = "prefill"
+    STEP = "step"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """One unit of work: its operations in FLOP, and the bytes it must keep for later units."""
+
+    stage: Stage
+    flops: float
+    keeps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCausal:
+    """A single-stream transformer with a gated feed-forward part, such as Qwen-Image-2.1's: 32 layers of
+    width 4096 and ratio 3. Per token and layer its matrices are 4·d² for attention and 3·ratio·d² for the
+    feed-forward."""
+
+    layers: int
+    width: int
+    ratio: int
+    item: int
+    """Bytes of one number: 2 in bf16, 4 in fp32."""
+
+    def forward(self, queries: int, keys: int) -> float:
+        """FLOP of one pass of `queries` tokens that look at `keys` tokens, themselves among them.
+        True size: 13.96 GFLOP a token and 524,288·queries·keys for attention."""
+        linear = 2 * (4 + 3 * self.ratio) * self.width**2 * self.layers * queries
+        return linear + 4.0 * queries * keys * self.width * self.layers
+
+    def prefix_bytes(self, tokens: int) -> int:
+        """Keys and values of that many prefix tokens in all layers; true size in bf16: 0.524 MB a token."""
+        return 2 * self.layers * self.width * self.item * tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """How well a device is filled by one forward: throughput grows with tokens as tokens / (tokens + half).
+
+    `half` is the number of tokens at which half of the best throughput is reached, measured once a device
+    class (`bench/alone.py --batch`) and then fixed: batches chosen by a constant make a seed's picture
+    repeatable, which batches chosen by the moment's timing would not."""
+
+    half: float
+    gain: float = 0.05
+    """Lanes are stepped together only if that saves this share of their time."""
+
+    def together(self, tokens: int, lanes: int) -> float:
+        """Predicted time of one step of `lanes` lanes at once, over that of stepping them one after
+        another."""
+        return (tokens * lanes + self.half) / (lanes * (tokens + self.half))
+
+    def pays(self, tokens: int, lanes: int) -> bool:
+        """Whether `lanes` lanes of `tokens` target tokens each should step together."""
+        return lanes > 1 and self.together(tokens, lanes) <= 1.0 - self.gain
+
+
+class Costs:
+    """Throughput by stage and size, learned from what was measured. Sizes are binned by octaves of FLOP: a
+    device that is not filled by small work has another throughput there."""
+
+    def __init__(self, memory: float = 0.2) -> None:
+        """`memory` is the weight of the newest measurement against all before."""
+        self._memory = memory
+        self._rates: dict[tuple[Stage, int], float] = {}
+
+    def learn(self, bill: Bill, seconds: float) -> None:
+        """Take in that the work of `bill` took `seconds`. Empty bills and clocks that stood still teach
+        nothing."""
+        if bill.flops <= 0 or seconds <= 0:
+            return
+        key = (bill.stage, self._octave(bill))
+        rate = bill.flops / seconds
+        known = self._rates.get(key)
+        # Rates are averaged as times are (harmonically), so one slow outlier weighs as it delays.
+        self._rates[key] = rate if known is None else 1 / ((1 - self._memory) / known + self._memory / rate)
+
+    def seconds(self, bill: Bill) -> float | None:
+        """Predicted seconds: by the nearest size of that stage, else by the slowest other stage; None if
+        nothing was ever measured."""
+        if bill.flops <= 0:
+            return 0.0
+        octave = self._octave(bill)
+        same = [(abs(key[1] - octave), rate) for key, rate in self._rates.items() if key[0] == bill.stage]
+        if same:
+            return bill.flops / min(same)[1]
+        return bill.flops / min(self._rates.values()) if self._rates else None
+
+    @staticmethod
+    def _octave(bill: Bill) -> int:
+        return int(math.log2(bill.flops))

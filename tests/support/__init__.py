@@ -1,0 +1,1 @@
+"""What several suites build or drive: tiny checkpoints, fakes, servers."""
