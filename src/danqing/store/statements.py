@@ -1,0 +1,345 @@
+"""Every statement of the store, named as a verb, in SQLAlchemy Core. Knows no connection, thread or clock.
+
+Written once for all databases; one that must differ (PostgreSQL's claim skips locked rows) overrides only that.
+Guards that two statements share are functions of their own: `held_by` is the fencing token, `has_room` the quota.
+Monotonic times are `now`, wall times `wall`, both in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from danqing.store.tables import OPEN, account, api_key, charge, job, job_input, mark, outbox
+
+# Spelled exactly as the partial index, with its literals: a bound parameter would hide the index from SQLite.
+_OPEN = text("state IN ('accepted', 'queued', 'running')")
+
+
+def held_by(token: str) -> ColumnElement[bool]:
+    """The fencing guard: true for the running job that this token holds, and for no other."""
+    return and_(job.c.lease_token == token, job.c.state == "running")
+
+
+def has_room(pictures: int) -> ColumnElement[bool]:
+    """The quota guard of an account."""
+    return or_(account.c.quota.is_(None), account.c.held + account.c.used + pictures <= account.c.quota)
+
+
+def owned_by(tenant: str) -> ColumnElement[bool]:
+    """The tenancy guard of a job."""
+    return job.c.tenant == tenant
+
+
+def crashes_now(run: str) -> ColumnElement[int]:
+    """Crashes of a job whose lease has lapsed. A lapse counts, unless this server run never saw the lease alive:
+    then it was the server that went away, not the worker."""
+    return job.c.crash_count + case((job.c.lease_run == run, 1), else_=0)
+
+
+def lapsed(now: float) -> ColumnElement[bool]:
+    """A running job whose worker has been silent for longer than its lease."""
+    return and_(job.c.state == "running", job.c.lease_until <= now)
+
+
+# jobs: submit, find
+
+
+def find_job(tenant: str, job_id: str, wall: float) -> Select[Any]:
+    """A tenant's job within its life."""
+    alive = or_(job.c.expires.is_(None), job.c.expires > wall)
+    return select(job).where(job.c.id == job_id, owned_by(tenant), alive)
+
+
+def find_key(tenant: str, idem_key: str) -> Select[Any]:
+    """The job of an idempotency key."""
+    return select(job).where(owned_by(tenant), job.c.idem_key == idem_key)
+
+
+def free_key(job_id: str) -> Update:
+    """Let an expired job's idempotency key be used again."""
+    return update(job).where(job.c.id == job_id).values(idem_key=None)
+
+
+def find_crashed(tenant: str, fingerprint: str, crashes: int, since: float) -> Select[Any]:
+    """A recent job with this request that crashed its workers to the limit."""
+    return (
+        select(job.c.id)
+        .where(text("state = 'failed' AND crash_count > 0"), owned_by(tenant), job.c.req_hash == fingerprint)
+        .where(job.c.crash_count >= crashes, job.c.finished > since)
+        .limit(1)
+    )
+
+
+def count_open() -> Select[Any]:
+    """Jobs that have not ended."""
+    return select(func.count()).select_from(job).where(_OPEN)
+
+
+def hold(tenant: str, pictures: int) -> Update:
+    """Reserve pictures of an account if it has room."""
+    return (
+        update(account)
+        .where(account.c.tenant == tenant, has_room(pictures))
+        .values(held=account.c.held + pictures)
+    )
+
+
+def add_job(values: dict[str, Any]) -> Insert:
+    """One row of `job`."""
+    return insert(job).values(**values)
+
+
+def add_inputs(job_id: str, keys: Sequence[str]) -> Insert:
+    """Name the blobs a job reads; each once."""
+    return insert(job_input).values([{"job_id": job_id, "key": key} for key in dict.fromkeys(keys)])
+
+
+# jobs: claim, beat, end
+
+
+def next_job(now: float, run: str, *, attempts: int, crashes: int) -> Select[Any]:
+    """The first job a worker may have: queued, or lapsed with an attempt left. One walk along the open index."""
+    worth = and_(lapsed(now), job.c.attempt < attempts, crashes_now(run) < crashes)
+    return (
+        select(job, crashes_now(run).label("crashes_now"))
+        .where(_OPEN, job.c.deadline > now, or_(job.c.state == "queued", worth))
+        .order_by(job.c.rank, job.c.created)
+        .limit(1)
+    )
+
+
+def claim(job_id: str, values: dict[str, Any]) -> Update:
+    """Hand a job to a worker; the caller has just read it in this transaction."""
+    return update(job).where(job.c.id == job_id).values(state="running", **values)
+
+
+def beat(worker: str, token: str, values: dict[str, Any]) -> Update:
+    """Extend a lease of this worker."""
+    return update(job).where(held_by(token), job.c.lease_worker == worker).values(**values)
+
+
+def find_held(token: str) -> Select[Any]:
+    """The running job of a token."""
+    return select(job).where(held_by(token))
+
+
+def find_token(token: str) -> Select[Any]:
+    """What the last token of a job can still say of it, whatever its state."""
+    return select(job.c.id, job.c.state).where(job.c.lease_token == token)
+
+
+def find_worker(worker: str) -> Select[Any]:
+    """The jobs a worker holds."""
+    return select(job).where(_OPEN, job.c.state == "running", job.c.lease_worker == worker)
+
+
+def close(token: str, values: dict[str, Any]) -> Update:
+    """Move the job that this token holds: to its end, or back to the queue."""
+    return update(job).where(held_by(token)).values(**values)
+
+
+def end(job_id: str, values: dict[str, Any]) -> Update:
+    """Move an open job to its end from the server's side: cancelled, out of time, out of attempts."""
+    return update(job).where(job.c.id == job_id, job.c.state.in_(OPEN)).values(**values)
+
+
+def unhold(tenant: str, pictures: int) -> Update:
+    """Release what a job held."""
+    return update(account).where(account.c.tenant == tenant).values(held=account.c.held - pictures)
+
+
+def spend(tenant: str, held: int, delivered: int) -> Update:
+    """Hold to used."""
+    return (
+        update(account)
+        .where(account.c.tenant == tenant)
+        .values(held=account.c.held - held, used=account.c.used + delivered)
+    )
+
+
+def add_charge(values: dict[str, Any]) -> Insert:
+    """One row of `charge`; the primary key refuses a second one of the same job."""
+    return insert(charge).values(**values)
+
+
+# sweeping
+
+
+def overdue(now: float, limit: int) -> Select[Any]:
+    """Open jobs past their deadline."""
+    return select(job).where(_OPEN, job.c.deadline <= now).limit(limit)
+
+
+def worn_out(now: float, run: str, *, attempts: int, crashes: int, limit: int) -> Select[Any]:
+    """Lapsed jobs without an attempt left."""
+    spent = or_(job.c.attempt >= attempts, crashes_now(run) >= crashes)
+    return select(job, crashes_now(run).label("crashes_now")).where(_OPEN, lapsed(now), spent).limit(limit)
+
+
+def expired(wall: float, limit: int) -> Select[Any]:
+    """Ended jobs past their life, with what they name."""
+    return (
+        select(job.c.id, job.c.result).where(job.c.expires.is_not(None), job.c.expires <= wall).limit(limit)
+    )
+
+
+def inputs_of(job_ids: Sequence[str]) -> Select[Any]:
+    """The input blobs that these jobs name."""
+    return select(job_input.c.key).distinct().where(job_input.c.job_id.in_(job_ids))
+
+
+def named_inputs(keys: Sequence[str]) -> Select[Any]:
+    """Those of the keys that some job names."""
+    return select(job_input.c.key).distinct().where(job_input.c.key.in_(keys))
+
+
+def purge(job_ids: Sequence[str]) -> tuple[Delete, ...]:
+    """Forget ended jobs; their charges stay."""
+    return (
+        delete(job_input).where(job_input.c.job_id.in_(job_ids)),
+        delete(outbox).where(outbox.c.job_id.in_(job_ids)),
+        delete(job).where(job.c.id.in_(job_ids)),
+    )
+
+
+def results_within_life(wall: float) -> Select[Any]:
+    """The results that a link may still ask for."""
+    return select(job.c.result).where(job.c.result.is_not(None), job.c.expires > wall)
+
+
+# a new boot
+
+
+def read_mark(name: str) -> Select[Any]:
+    """One fact about the file."""
+    return select(mark.c.value).where(mark.c.name == name)
+
+
+def drop_mark(name: str) -> Delete:
+    """Forget it, before it is written anew."""
+    return delete(mark).where(mark.c.name == name)
+
+
+def add_mark(name: str, value: str) -> Insert:
+    """Remember it."""
+    return insert(mark).values(name=name, value=value)
+
+
+def lapse_all(now: float) -> Update:
+    """After a restart of the machine no earlier monotonic time means anything: what ran has lapsed."""
+    return (
+        update(job)
+        .where(_OPEN, job.c.state == "running")
+        .values(lease_until=now, deadline=now + job.c.run_seconds)
+    )
+
+
+def requeue_all(now: float) -> Update:
+    """And what waited gets its full time again."""
+    waiting = job.c.state.in_(("accepted", "queued"))
+    return update(job).where(_OPEN, waiting).values(deadline=now + job.c.queue_seconds)
+
+
+# keys and accounts
+
+
+def add_key(values: dict[str, Any]) -> Insert:
+    """One row of `api_key`."""
+    return insert(api_key).values(**values)
+
+
+def find_api_key(key_id: str) -> Select[Any]:
+    """A key, whatever its standing."""
+    return select(api_key).where(api_key.c.key_id == key_id)
+
+
+def all_api_keys() -> Select[Any]:
+    """Oldest first."""
+    return select(api_key).order_by(api_key.c.created, api_key.c.key_id)
+
+
+def revoke(key_id: str, wall: float) -> Update:
+    """The first moment of revoking stays."""
+    first = func.coalesce(api_key.c.revoked, wall)
+    return update(api_key).where(api_key.c.key_id == key_id).values(revoked=first)
+
+
+def find_account(tenant: str) -> Select[Any]:
+    """A balance."""
+    return select(account).where(account.c.tenant == tenant)
+
+
+def add_account(tenant: str) -> Insert:
+    """An account without a quota."""
+    return insert(account).values(tenant=tenant, quota=None, held=0, used=0)
+
+
+def set_quota(tenant: str, quota: int | None) -> Update:
+    """Never below what is already held and used: that much is promised or delivered."""
+    spoken_for = account.c.held + account.c.used
+    value = None if quota is None else case((spoken_for > quota, spoken_for), else_=quota)
+    return update(account).where(account.c.tenant == tenant).values(quota=value)
+
+
+# the auditor
+
+
+def audit(now: float, wall: float, *, slack: float, life: float) -> Select[Any]:
+    """All counts in one statement, so that they speak of one moment. Every one must be 0.
+
+    A charge whose job is purged is in order; one younger than a job's life without a job is not. What is past due by
+    less than `slack` seconds is the sweeper's, not an error."""
+    charged = exists().where(charge.c.job_id == job.c.id)
+    delivered = exists().where(job.c.id == charge.c.job_id, job.c.state == "succeeded")
+    known = exists().where(job.c.id == charge.c.job_id)
+    open_holds = (
+        select(func.coalesce(func.sum(job.c.hold_images), 0))
+        .where(_OPEN, job.c.tenant == account.c.tenant)
+        .scalar_subquery()
+    )
+    charges = (
+        select(func.coalesce(func.sum(charge.c.images), 0))
+        .where(charge.c.tenant == account.c.tenant)
+        .scalar_subquery()
+    )
+    wrong_charge = and_(~delivered, or_(known, charge.c.created > wall - life))
+    counts = {
+        "succeeded_without_charge": (job, and_(job.c.state == "succeeded", ~charged)),
+        "charge_without_succeeded": (charge, wrong_charge),
+        "holds_not_open_jobs": (account, account.c.held != open_holds),
+        "used_not_charges": (account, account.c.used != charges),
+        "open_past_deadline": (job, and_(_OPEN, job.c.deadline < now - slack)),
+        "outbox_past_due": (outbox, and_(outbox.c.state == "pending", outbox.c.next_at < wall - slack)),
+    }
+    return select(
+        *(
+            select(func.count()).select_from(table).where(condition).scalar_subquery().label(name)
+            for name, (table, condition) in counts.items()
+        )
+    )
+
+
+def figures() -> Select[Any]:
+    """Jobs by state, and since when the oldest of each has been there."""
+    return select(job.c.state, func.count().label("jobs"), func.min(job.c.created).label("oldest")).group_by(
+        job.c.state
+    )
