@@ -78,9 +78,7 @@ class Engine(Section):
     """What makes the pictures."""
 
     profile: str = Field("miniature", description="bundled profile, or the path of a profile's TOML file")
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps"
-    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|mps)$", description="auto, cpu, cuda or mps")
     threads: int = Field(0, ge=0, description="threads of torch on the CPU; 0 leaves it to torch")
 
 

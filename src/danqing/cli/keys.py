@@ -55,7 +55,8 @@ def list_keys(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="the id that `danqing keys list` shows")], data: DataOption = None
+    key_id: Annotated[str, typer.Argument(help="the id that `danqing keys list` shows")],
+    data: DataOption = None,
 ) -> None:
     """Revoke a key; requests with it are refused within five seconds."""
     with _talk(data) as talk:

@@ -52,7 +52,9 @@ def _answers(url: str) -> int | None:
 
 
 @contextmanager
-def reach(server: str | None, key: str | None, data: Path | None, *, tell: Callable[[str], None]) -> Iterator[Remote]:
+def reach(
+    server: str | None, key: str | None, data: Path | None, *, tell: Callable[[str], None]
+) -> Iterator[Remote]:
     """A client of the named server, of the running local one, or of one started for this call. Raises CallFailed."""
     if server is not None:
         if key is None:
@@ -73,7 +75,9 @@ def reach(server: str | None, key: str | None, data: Path | None, *, tell: Calla
 def started(data: Path) -> Iterator[str]:
     """A server of its own on a free port, stopped at the end. Yields its URL once it can make pictures."""
     command = [sys.executable, "-m", "danqing.cli", "serve", "--port", "0", "--data", str(data)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     try:
         yield _ready(process, data)
     finally:
@@ -90,7 +94,9 @@ def _ready(process: subprocess.Popen[bytes], data: Path) -> str:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             said = process.communicate()[1].decode(errors="replace").strip().splitlines()
-            raise CallFailed("the server did not start: " + (said[-1] if said else f"exit {process.returncode}"))
+            raise CallFailed(
+                "the server did not start: " + (said[-1] if said else f"exit {process.returncode}")
+            )
         url = running(data)
         if url is not None and _answers(url) == 200:
             return url

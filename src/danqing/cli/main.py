@@ -25,7 +25,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="show the version"),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="show the version"
+    ),
 ) -> None:
     """Danqing: image generation and editing on your own machine, over the DashScope API."""
 

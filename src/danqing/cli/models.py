@@ -33,5 +33,7 @@ def models(
     for head in ("model", "images in", "pictures out", "checkpoint", "relation", "licence"):
         table.add_column(head)
     for row in rows:
-        table.add_row(*(str(row[name]) for name in ("model", "images", "count", "checkpoint", "relation", "licence")))
+        table.add_row(
+            *(str(row[name]) for name in ("model", "images", "count", "checkpoint", "relation", "licence"))
+        )
     Console().print(table)

@@ -31,11 +31,16 @@ WatermarkOption = Annotated[bool, typer.Option(help="add the visible mark, botto
 ServerOption = Annotated[
     str | None, typer.Option("--server", help="URL of a server elsewhere", envvar="DANQING_CLI_SERVER")
 ]
-KeyOption = Annotated[str | None, typer.Option("--key", help="API key for --server", envvar="DASHSCOPE_API_KEY")]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", help="API key for --server", envvar="DASHSCOPE_API_KEY")
+]
 
 
-def edit(  # noqa: PLR0913 – one parameter a flag
-    images: Annotated[list[str], typer.Argument(help="1 to 3 pictures, then the instruction", metavar="IMAGE... TEXT")],
+def edit(
+    images: Annotated[
+        list[str], typer.Argument(help="1 to 3 pictures, then the instruction", metavar="IMAGE... TEXT")
+    ],
+    *,
     count: CountOption = 1,
     out: OutOption = Path(),
     size: SizeOption = None,
@@ -51,14 +56,17 @@ def edit(  # noqa: PLR0913 – one parameter a flag
     """Edit one to three pictures as the text says: danqing edit photo.png "make the car red"."""
     *paths, prompt = images
     if not paths:
-        raise typer.BadParameter("name at least one picture before the instruction; to start from words: danqing generate")
+        raise typer.BadParameter(
+            "name at least one picture before the instruction; to start from words: danqing generate"
+        )
     parameters = _parameters(n=count, size=size, seed=seed, negative_prompt=negative, watermark=watermark)
     ask = Ask(model, prompt, tuple(Path(path) for path in paths), parameters)
     _run(ask, out, (server, key, data), as_json=as_json)
 
 
-def generate(  # noqa: PLR0913 – one parameter a flag
+def generate(
     prompt: PromptArgument,
+    *,
     count: CountOption = 1,
     out: OutOption = Path(),
     size: SizeOption = None,

@@ -125,7 +125,9 @@ def _data_uri(path: Path) -> str:
     except OSError as fault:
         raise CallFailed(f"cannot read {path}: {fault.strerror}") from fault
     if len(data) > LARGEST_FILE:
-        raise CallFailed(f"{path} has {len(data):,} bytes; at most {LARGEST_FILE:,} can be sent with the request")
+        raise CallFailed(
+            f"{path} has {len(data):,} bytes; at most {LARGEST_FILE:,} can be sent with the request"
+        )
     kind = mimetypes.guess_type(path.name)[0] or "image/png"
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 

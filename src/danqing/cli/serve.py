@@ -12,9 +12,13 @@ from danqing.cli.options import DataOption
 
 def serve(
     host: Annotated[str | None, typer.Option(help="address to listen on (default 127.0.0.1)")] = None,
-    port: Annotated[int | None, typer.Option(help="port to listen on (default 8000; 0 takes a free one)")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="port to listen on (default 8000; 0 takes a free one)")
+    ] = None,
     data: DataOption = None,
-    profile: Annotated[str | None, typer.Option(help="which checkpoint stands behind the model names")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="which checkpoint stands behind the model names")
+    ] = None,
     public_url: Annotated[str | None, typer.Option(help="what result links begin with")] = None,
 ) -> None:
     """Start the server and its worker; prints one line when pictures can be made."""

@@ -1,0 +1,165 @@
+"""`danqing doctor`: what is installed, which device and profile, what is missing, which profile fits here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from danqing.cli.options import DataOption, JsonOption
+
+if TYPE_CHECKING:
+    from danqing.settings import Settings
+
+PARTS = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "safetensors",
+    "peft",
+    "granian",
+    "fastapi",
+    "aiohttp",
+    "pillow",
+)
+SOUND_SQLITE = (3, 51, 3)
+ROOM_WANTED = 1 << 30
+GIB = 1 << 30
+REAL_WEIGHTS = 40 * GIB  # bf16 of a 7 B denoiser, an 8 B encoder and the VAE, with room for activations
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: `level` is ok, note or bad; a bad one keeps the server from working."""
+
+    level: str
+    what: str
+    said: str
+
+
+def doctor(
+    profile: Annotated[
+        str | None, typer.Option(help="profile to examine (default: the configured one)")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is installed, which device and profile are used, what is missing, and which profile fits."""
+    from danqing.settings import BadSettings, load
+
+    try:
+        settings = load(data=data, engine={"profile": profile})
+        findings = [*examine(settings)]
+    except BadSettings as fault:
+        findings = [Finding("bad", "settings", str(fault))]
+    if as_json:
+        typer.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}, ensure_ascii=False))
+    else:
+        marks = {"ok": "✓", "note": "•", "bad": "✗"}
+        for finding in findings:
+            typer.echo(f"{marks[finding.level]} {finding.what:12} {finding.said}")
+    if any(finding.level == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every finding, in the order of a start."""
+    yield Finding("ok", "python", f"{platform.python_version()} on {platform.platform(terse=True)}")
+    yield from _parts()
+    yield _sqlite()
+    yield from _folder(settings.data)
+    yield from _device(settings.engine.device)
+    yield from _profile(settings.engine.profile)
+    yield _port(settings.server.host, settings.server.port, settings.data)
+    if sys.platform == "darwin":
+        yield Finding(
+            "note", "decoders", "macOS has no limit on a process's address space: decoders run without one"
+        )
+
+
+def _parts() -> Iterator[Finding]:
+    found, missing = [], []
+    for name in PARTS:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    yield Finding("ok", "installed", ", ".join(found))
+    if missing:
+        yield Finding("bad", "missing", f"{', '.join(missing)}; `make setup` installs them")
+
+
+def _sqlite() -> Finding:
+    if sqlite3.sqlite_version_info >= SOUND_SQLITE:
+        return Finding("ok", "sqlite", sqlite3.sqlite_version)
+    said = f"{sqlite3.sqlite_version}; 3.51.3 mends a fault of several writers, of which there is one here"
+    return Finding("note", "sqlite", said)
+
+
+def _folder(data: Path) -> Iterator[Finding]:
+    near = next(path for path in (data, *data.parents) if path.exists())
+    free = shutil.disk_usage(near).free
+    level = "ok" if free >= ROOM_WANTED else "bad"
+    yield Finding(
+        level, "data", f"{data}, {free / GIB:.1f} GiB free" + ("" if data.exists() else " (made at start)")
+    )
+
+
+def _device(wanted: str) -> Iterator[Finding]:
+    from danqing.engine.memory import find_device
+
+    try:
+        device = find_device(wanted)
+    except ValueError as fault:
+        yield Finding("bad", "device", str(fault))
+        return
+    yield Finding("ok", "device", f"{device.kind}: {device.name}, {device.memory / GIB:.0f} GiB")
+    if device.kind == "cuda" and device.memory >= REAL_WEIGHTS:
+        yield Finding("note", "fits", "a profile with real Qwen-Image-2.1 weights: docs/howto/profiles.md")
+    else:
+        yield Finding(
+            "note", "fits", "the bundled miniature; real weights of this layout want a GPU with 40 GiB"
+        )
+
+
+def _profile(name: str) -> Iterator[Finding]:
+    from danqing.engine.load import BadCheckpoint, check_folder
+    from danqing.profiles.loader import BadProfile, load_profile
+
+    try:
+        profile = load_profile(name)
+    except BadProfile as fault:
+        yield Finding("bad", "profile", str(fault))
+        return
+    yield Finding("ok", "profile", f"{profile.name}: {profile.text}")
+    for checkpoint in profile.checkpoints.values():
+        said = f"{checkpoint.name} ({checkpoint.relation}, {checkpoint.licence})"
+        folder = checkpoint.folder
+        try:
+            where = (
+                check_folder(folder) if folder is not None else f"fetched from {checkpoint.source} at start"
+            )
+            yield Finding("ok", "checkpoint", f"{said}: {where}")
+        except BadCheckpoint as fault:
+            yield Finding("bad", "checkpoint", f"{said}: {fault}")
+
+
+def _port(host: str, port: int, data: Path) -> Finding:
+    from danqing.app import port_taken
+    from danqing.cli.local import running
+
+    url = running(data)
+    if url is not None:
+        return Finding("ok", "server", f"running at {url}")
+    if port and port_taken(host, port):
+        return Finding("bad", "server", f"{host}:{port} is taken by another program; choose one with --port")
+    return Finding("ok", "server", f"not running; {host}:{port} is free")

@@ -1,0 +1,23 @@
+"""`danqing worker`, started by the server for each device: loads a checkpoint and serves the lease socket.
+
+Ends when its standard input closes, which is how the server that started it takes it along.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def worker(
+    socket: Annotated[Path, typer.Option(help="the server's lease socket")],
+    profile: Annotated[str, typer.Option(help="bundled profile or file")] = "miniature",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    threads: Annotated[int, typer.Option(help="threads of torch on a CPU; 0 leaves it to torch")] = 0,
+) -> None:
+    """Make pictures for a server on this machine."""
+    from danqing.app import run_worker
+
+    run_worker(socket, profile, device=device, threads=threads or None)
