@@ -80,13 +80,12 @@ def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[S
     if known is not None:
         return Outcome(Submitted(known, replayed=True))
     _refuse_quarantined(conn, tenant, draft, at)
-    if conn.execute(statements.count_open()).scalar_one() >= at.rules.queue_limit:
+    if conn.execute(*statements.count_open()).scalar_one() >= at.rules.queue_limit:
         raise QueueFull
     _hold(conn, tenant, draft.brief.count)
-    conn.execute(statements.add_job(_new_row(tenant, draft, at)))
-    if draft.brief.inputs:
-        keys = [input_key(tenant, digest) for digest in draft.brief.inputs]
-        conn.execute(statements.add_inputs(draft.id, keys))
+    conn.execute(*statements.add_job(_new_row(tenant, draft, at)))
+    for digest in dict.fromkeys(draft.brief.inputs):
+        conn.execute(*statements.add_input({"job_id": draft.id, "key": input_key(tenant, digest)}))
     job = Job(
         id=draft.id,
         tenant=tenant,
@@ -103,11 +102,11 @@ def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[S
 def _replayed(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Job | None:
     if draft.idempotency_key is None:
         return None
-    row = conn.execute(statements.find_key(tenant, draft.idempotency_key)).mappings().first()
+    row = conn.execute(*statements.find_key(tenant, draft.idempotency_key)).mappings().first()
     if row is None:
         return None
     if row["expires"] is not None and row["expires"] <= at.wall:
-        conn.execute(statements.free_key(row["id"]))
+        conn.execute(*statements.free_key(row["id"]))
         return None
     if row["req_hash"] != draft.fingerprint:
         raise SameKeyOtherOrder
@@ -118,24 +117,24 @@ def _refuse_quarantined(conn: Connection, tenant: str, draft: Draft, at: Moment)
     if not draft.fingerprint:
         return
     since = at.wall - at.rules.quarantine_seconds
-    found = conn.execute(statements.find_crashed(tenant, draft.fingerprint, at.rules.crashes, since))
+    found = conn.execute(*statements.find_crashed(tenant, draft.fingerprint, at.rules.crashes, since))
     if found.first() is not None:
         raise EngineFailed
 
 
 def _hold(conn: Connection, tenant: str, pictures: int) -> None:
-    if conn.execute(statements.hold(tenant, pictures)).rowcount:
+    if conn.execute(*statements.hold(tenant, pictures)).rowcount:
         return
     if not open_account(conn, tenant):
         raise QuotaExhausted
-    conn.execute(statements.hold(tenant, pictures))
+    conn.execute(*statements.hold(tenant, pictures))
 
 
 def open_account(conn: Connection, tenant: str) -> bool:
     """Create the tenant's account; False if there is one."""
-    if conn.execute(statements.find_account(tenant)).first() is not None:
+    if conn.execute(*statements.find_account(tenant)).first() is not None:
         return False
-    conn.execute(statements.add_account(tenant))
+    conn.execute(*statements.add_account(tenant))
     return True
 
 
@@ -168,7 +167,7 @@ def claim(conn: Connection, worker: str, room: int, at: Moment) -> Outcome[tuple
     leases: list[Lease] = []
     limits = {"attempts": at.rules.attempts, "crashes": at.rules.crashes}
     while len(leases) < room:
-        row = conn.execute(statements.next_job(at.now, at.run, **limits)).mappings().first()
+        row = conn.execute(*statements.next_job(at.now, at.run, **limits)).mappings().first()
         if row is None:
             break
         taken_over = row["state"] == "running"
@@ -188,7 +187,7 @@ def claim(conn: Connection, worker: str, room: int, at: Moment) -> Outcome[tuple
             "step": 0,
             "step_total": 0,
         }
-        conn.execute(statements.claim(lease.job_id, values))
+        conn.execute(*statements.claim(lease.job_id, values))
     return news.outcome(tuple(leases))
 
 
@@ -198,7 +197,7 @@ def beat(conn: Connection, worker: str, beats: Sequence[Beat], at: Moment) -> Ou
     until = at.now + at.rules.lease_seconds
     for one in beats:
         values = {"step": one.step, "step_total": one.steps, "lease_until": until, "lease_run": at.run}
-        if not conn.execute(statements.beat(worker, one.token, values)).rowcount:
+        if not conn.execute(*statements.beat(worker, one.token, values)).rowcount:
             gone.append(one.token)
     return Outcome(tuple(gone))
 
@@ -208,7 +207,7 @@ def beat(conn: Connection, worker: str, beats: Sequence[Beat], at: Moment) -> Ou
 
 def succeed(conn: Connection, token: str, images: Sequence[Image], at: Moment) -> Outcome[Closing]:
     """State, result, charge, hold to used."""
-    row = conn.execute(statements.find_held(token)).mappings().first()
+    row = conn.execute(*statements.find_held(token)).mappings().first()
     if row is None:
         return _repeated(conn, token, "succeeded")
     values = {
@@ -216,7 +215,7 @@ def succeed(conn: Connection, token: str, images: Sequence[Image], at: Moment) -
         "result": rows.images_text(images),
         "out_hash": rows.images_hash(images),
     }
-    conn.execute(statements.close(token, values))
+    conn.execute(*statements.close(token, values))
     charge = {
         "job_id": row["id"],
         "tenant": row["tenant"],
@@ -225,30 +224,30 @@ def succeed(conn: Connection, token: str, images: Sequence[Image], at: Moment) -
         "amount": len(images),
         "created": at.wall,
     }
-    conn.execute(statements.add_charge(charge))
-    conn.execute(statements.spend(row["tenant"], row["hold_images"], len(images)))
+    conn.execute(*statements.add_charge(charge))
+    conn.execute(*statements.spend(row["tenant"], row["hold_images"], len(images)))
     return Outcome(Closing.DONE, ended=(row["id"],))
 
 
 def fail(conn: Connection, token: str, fault: Fault, at: Moment) -> Outcome[Closing]:
     """The hold goes back, the fault is kept."""
-    row = conn.execute(statements.find_held(token)).mappings().first()
+    row = conn.execute(*statements.find_held(token)).mappings().first()
     if row is None:
         return _repeated(conn, token, "failed")
-    conn.execute(statements.close(token, _fault_values(fault, at)))
-    conn.execute(statements.unhold(row["tenant"], row["hold_images"]))
+    conn.execute(*statements.close(token, _fault_values(fault, at)))
+    conn.execute(*statements.unhold(row["tenant"], row["hold_images"]))
     return Outcome(Closing.DONE, ended=(row["id"],))
 
 
 def release(conn: Connection, token: str, at: Moment, *, crashed: bool) -> Outcome[Closing]:
     """Back to the queue. A crash counts, and the last one allowed ends the job."""
-    row = conn.execute(statements.find_held(token)).mappings().first()
+    row = conn.execute(*statements.find_held(token)).mappings().first()
     if row is None:
         return _repeated(conn, token, "queued", "failed")
     crashes = row["crash_count"] + int(crashed)
     if crashed and (row["attempt"] >= at.rules.attempts or crashes >= at.rules.crashes):
-        conn.execute(statements.close(token, {**_fault_values(EngineFailed(), at), "crash_count": crashes}))
-        conn.execute(statements.unhold(row["tenant"], row["hold_images"]))
+        conn.execute(*statements.close(token, {**_fault_values(EngineFailed(), at), "crash_count": crashes}))
+        conn.execute(*statements.unhold(row["tenant"], row["hold_images"]))
         return Outcome(Closing.DONE, ended=(row["id"],))
     values = {
         "state": "queued",
@@ -259,19 +258,19 @@ def release(conn: Connection, token: str, at: Moment, *, crashed: bool) -> Outco
         "step": 0,
         "step_total": 0,
     }
-    conn.execute(statements.close(token, values))
+    conn.execute(*statements.close(token, values))
     return Outcome(Closing.DONE, queued=True)
 
 
 def _repeated(conn: Connection, token: str, *states: str) -> Outcome[Closing]:
     """The token holds nothing now: is this the answer that got lost, or a worker that lost its job?"""
-    row = conn.execute(statements.find_token(token)).mappings().first()
+    row = conn.execute(*statements.find_token(token)).mappings().first()
     return Outcome(Closing.DONE if row is not None and row["state"] in states else Closing.STALE)
 
 
 def bury(conn: Connection, worker: str, at: Moment, *, crashed: bool) -> Outcome[int]:
     """Release everything a dead worker held."""
-    held = conn.execute(statements.find_worker(worker)).mappings().all()
+    held = conn.execute(*statements.find_worker(worker)).mappings().all()
     outcomes = [release(conn, row["lease_token"], at, crashed=crashed) for row in held]
     ended = tuple(job_id for outcome in outcomes for job_id in outcome.ended)
     return Outcome(len(outcomes), ended=ended, queued=any(outcome.queued for outcome in outcomes))
@@ -283,11 +282,11 @@ def bury(conn: Connection, worker: str, at: Moment, *, crashed: bool) -> Outcome
 def cancel(conn: Connection, tenant: str, job_id: str, at: Moment) -> Outcome[Job | None]:
     """An open job ends; an ended one stays."""
     news = _News()
-    row = conn.execute(statements.find_job(tenant, job_id, at.wall)).mappings().first()
+    row = conn.execute(*statements.find_job(tenant, job_id, at.wall)).mappings().first()
     if row is None:
         return Outcome(None)
     if _end(conn, row, _end_values("cancelled", at), news):
-        row = conn.execute(statements.find_job(tenant, job_id, at.wall)).mappings().one()
+        row = conn.execute(*statements.find_job(tenant, job_id, at.wall)).mappings().one()
     return news.outcome(rows.read_job(row))
 
 
@@ -295,11 +294,11 @@ def give_up(conn: Connection, at: Moment) -> Outcome[bool]:
     """End what is past its deadline or out of attempts; the value is whether there may be more."""
     news = _News()
     rules = at.rules
-    late = conn.execute(statements.overdue(at.now, rules.sweep_rows)).mappings().all()
+    late = conn.execute(*statements.overdue(at.now, rules.sweep_rows)).mappings().all()
     for row in late:
         _end(conn, row, _fault_values(OutOfTime(), at), news)
     spent = conn.execute(
-        statements.worn_out(
+        *statements.worn_out(
             at.now, at.run, attempts=rules.attempts, crashes=rules.crashes, limit=rules.sweep_rows
         )
     )
@@ -312,23 +311,23 @@ def give_up(conn: Connection, at: Moment) -> Outcome[bool]:
 
 def purge(conn: Connection, at: Moment) -> Outcome[tuple[bool, list[str]]]:
     """Forget jobs past their life. The value: whether there may be more, and the blob keys nothing names any more."""
-    found = conn.execute(statements.expired(at.wall, at.rules.sweep_rows)).mappings().all()
+    found = conn.execute(*statements.expired(at.wall, at.rules.sweep_rows)).mappings().all()
     if not found:
         return Outcome((False, []))
     ids = [row["id"] for row in found]
-    inputs = set(conn.execute(statements.inputs_of(ids)).scalars())
-    for statement in statements.purge(ids):
-        conn.execute(statement)
+    inputs = set(conn.execute(*statements.inputs_of(ids)).scalars())
+    for forget in (statements.purge_inputs, statements.purge_outbox, statements.purge_jobs):
+        conn.execute(*forget(ids))
     if inputs:
-        inputs -= set(conn.execute(statements.named_inputs(sorted(inputs))).scalars())
+        inputs -= set(conn.execute(*statements.named_inputs(sorted(inputs))).scalars())
     results = [image.key for row in found for image in rows.read_images(row["result"])]
     return Outcome((len(found) >= at.rules.sweep_rows, results + sorted(inputs)))
 
 
 def _end(conn: Connection, row: RowMapping, values: dict[str, Any], news: _News) -> bool:
-    if not conn.execute(statements.end(row["id"], values)).rowcount:
+    if not conn.execute(*statements.end(row["id"], values)).rowcount:
         return False
-    conn.execute(statements.unhold(row["tenant"], row["hold_images"]))
+    conn.execute(*statements.unhold(row["tenant"], row["hold_images"]))
     news.ended.append(row["id"])
     if row["state"] == "running":
         news.dropped.append((row["lease_worker"], row["lease_token"]))
@@ -358,9 +357,9 @@ def _fault_values(fault: Fault, at: Moment) -> dict[str, Any]:
 
 def begin(conn: Connection, boot: str, at: Moment) -> Outcome[None]:
     """Called once when the store opens: monotonic times of another boot are replaced by fresh ones."""
-    if conn.execute(statements.read_mark("boot")).scalar_one_or_none() != boot:
-        conn.execute(statements.lapse_all(at.now))
-        conn.execute(statements.requeue_all(at.now))
-        conn.execute(statements.drop_mark("boot"))
-        conn.execute(statements.add_mark("boot", boot))
+    if conn.execute(*statements.read_mark("boot")).scalar_one_or_none() != boot:
+        conn.execute(*statements.lapse_all(at.now))
+        conn.execute(*statements.requeue_all(at.now))
+        conn.execute(*statements.drop_mark("boot"))
+        conn.execute(*statements.add_mark("boot", boot))
     return Outcome(None)

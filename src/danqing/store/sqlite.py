@@ -31,6 +31,7 @@ from danqing.store.migrations import upgrade
 from danqing.store.writer import Writer
 
 T = TypeVar("T")
+Question = tuple[Select[Any], dict[str, Any]]
 
 SAFE_VERSION = (3, 51, 3)
 """Before this, a second connection that writes or checkpoints could damage the file (SQLite's own release notes);
@@ -236,9 +237,9 @@ class SqliteStore:
         """See `JobStore`. Raises ValueError if there is a key of that id."""
 
         def work(conn: Connection) -> Outcome[None]:
-            if conn.execute(statements.find_api_key(key.key_id)).first() is not None:
+            if conn.execute(*statements.find_api_key(key.key_id)).first() is not None:
                 raise ValueError(f"there is a key {key.key_id}")
-            conn.execute(statements.add_key(rows.key_values(key)))
+            conn.execute(*statements.add_key(rows.key_values(key)))
             life.open_account(conn, key.tenant)
             return Outcome(None)
 
@@ -257,7 +258,7 @@ class SqliteStore:
         """See `JobStore`."""
 
         def work(conn: Connection) -> Outcome[bool]:
-            return Outcome(conn.execute(statements.revoke(key_id, self._clock.wall())).rowcount > 0)
+            return Outcome(conn.execute(*statements.revoke(key_id, self._clock.wall())).rowcount > 0)
 
         return await self._write("key", work)
 
@@ -271,7 +272,10 @@ class SqliteStore:
 
         def work(conn: Connection) -> Outcome[None]:
             life.open_account(conn, tenant)
-            conn.execute(statements.set_quota(tenant, quota))
+            statement = (
+                statements.lift_quota(tenant) if quota is None else statements.set_quota(tenant, quota)
+            )
+            conn.execute(*statement)
             return Outcome(None)
 
         await self._write("key", work)
@@ -304,7 +308,7 @@ class SqliteStore:
     async def audit(self) -> dict[str, int]:
         """See `JobStore`."""
         now, wall = self._clock.monotonic(), self._clock.wall()
-        statement = statements.audit(now, wall, slack=_SLACK, life=self._rules.life_seconds)
+        statement = statements.audit(now - _SLACK, wall - _SLACK, wall - self._rules.life_seconds)
         return dict((await self._read(statement))[0])
 
     async def figures(self) -> dict[str, int]:
@@ -334,16 +338,16 @@ class SqliteStore:
     async def _write(self, label: str, work: Callable[[Connection], Outcome[T]], *, synced: bool = True) -> T:
         return (await self._put(label, work, synced=synced)).value
 
-    async def _read(self, statement: Select[Any]) -> list[RowMapping]:
+    async def _read(self, statement: Question) -> list[RowMapping]:
         if self._writer is None:
             raise Unavailable
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._fetch, statement)
 
-    def _fetch(self, statement: Select[Any]) -> list[RowMapping]:
+    def _fetch(self, statement: Question) -> list[RowMapping]:
         with self._read_engine.connect() as connection:
-            return list(connection.execute(statement).mappings())
+            return list(connection.execute(*statement).mappings())
 
-    async def _read_job(self, statement: Select[Any]) -> Job | None:
+    async def _read_job(self, statement: Question) -> Job | None:
         row = await self._read(statement)
         return rows.read_job(row[0]) if row else None
 

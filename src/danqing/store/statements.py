@@ -3,12 +3,18 @@
 Written once for all databases; one that must differ (PostgreSQL's claim skips locked rows) overrides only that.
 Guards that two statements share are functions of their own: `held_by` is the fencing token, `has_room` the quota.
 Monotonic times are `now`, wall times `wall`, both in seconds.
+
+    connection.execute(*statements.hold("tenant", 2))
 """
+
+# ruff: noqa: ARG001 - `verb` reads the arguments named `values`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -17,6 +23,7 @@ from sqlalchemy import (
     Select,
     Update,
     and_,
+    bindparam,
     case,
     delete,
     exists,
@@ -29,6 +36,30 @@ from sqlalchemy import (
 )
 
 from danqing.store.tables import OPEN, account, api_key, charge, job, job_input, mark, outbox
+
+P = ParamSpec("P")
+S = TypeVar("S")
+
+
+def verb(build: Callable[P, S]) -> Callable[P, tuple[S, dict[str, Any]]]:
+    """Build the statement once, with a bind parameter in the place of each argument (building costs ten times what
+    running does), and answer it with the call's own parameters. An argument named `values` is a row to insert or the
+    columns to set: its members become parameters by themselves."""
+    signature = inspect.signature(build)
+
+    @functools.cache
+    def statement() -> S:
+        stand_ins: dict[str, Any] = {name: bindparam(f"the_{name}") for name in signature.parameters}
+        return build(**stand_ins)  # type: ignore[call-arg]  # mypy cannot see that these are P's own names
+
+    @functools.wraps(build)
+    def call(*args: P.args, **kwargs: P.kwargs) -> tuple[S, dict[str, Any]]:
+        given = signature.bind(*args, **kwargs).arguments
+        columns = given.pop("values", {})
+        return statement(), {**columns, **{f"the_{name}": value for name, value in given.items()}}
+
+    return call
+
 
 # Spelled exactly as the partial index, with its literals: a bound parameter would hide the index from SQLite.
 _OPEN = text("state IN ('accepted', 'queued', 'running')")
@@ -63,22 +94,26 @@ def lapsed(now: float) -> ColumnElement[bool]:
 # jobs: submit, find
 
 
+@verb
 def find_job(tenant: str, job_id: str, wall: float) -> Select[Any]:
     """A tenant's job within its life."""
     alive = or_(job.c.expires.is_(None), job.c.expires > wall)
     return select(job).where(job.c.id == job_id, owned_by(tenant), alive)
 
 
+@verb
 def find_key(tenant: str, idem_key: str) -> Select[Any]:
     """The job of an idempotency key."""
     return select(job).where(owned_by(tenant), job.c.idem_key == idem_key)
 
 
+@verb
 def free_key(job_id: str) -> Update:
     """Let an expired job's idempotency key be used again."""
     return update(job).where(job.c.id == job_id).values(idem_key=None)
 
 
+@verb
 def find_crashed(tenant: str, fingerprint: str, crashes: int, since: float) -> Select[Any]:
     """A recent job with this request that crashed its workers to the limit."""
     return (
@@ -89,11 +124,13 @@ def find_crashed(tenant: str, fingerprint: str, crashes: int, since: float) -> S
     )
 
 
+@verb
 def count_open() -> Select[Any]:
     """Jobs that have not ended."""
     return select(func.count()).select_from(job).where(_OPEN)
 
 
+@verb
 def hold(tenant: str, pictures: int) -> Update:
     """Reserve pictures of an account if it has room."""
     return (
@@ -103,19 +140,22 @@ def hold(tenant: str, pictures: int) -> Update:
     )
 
 
+@verb
 def add_job(values: dict[str, Any]) -> Insert:
     """One row of `job`."""
-    return insert(job).values(**values)
+    return insert(job)
 
 
-def add_inputs(job_id: str, keys: Sequence[str]) -> Insert:
-    """Name the blobs a job reads; each once."""
-    return insert(job_input).values([{"job_id": job_id, "key": key} for key in dict.fromkeys(keys)])
+@verb
+def add_input(values: dict[str, Any]) -> Insert:
+    """Name a blob that a job reads."""
+    return insert(job_input)
 
 
 # jobs: claim, beat, end
 
 
+@verb
 def next_job(now: float, run: str, *, attempts: int, crashes: int) -> Select[Any]:
     """The first job a worker may have: queued, or lapsed with an attempt left. One walk along the open index."""
     worth = and_(lapsed(now), job.c.attempt < attempts, crashes_now(run) < crashes)
@@ -127,46 +167,55 @@ def next_job(now: float, run: str, *, attempts: int, crashes: int) -> Select[Any
     )
 
 
+@verb
 def claim(job_id: str, values: dict[str, Any]) -> Update:
     """Hand a job to a worker; the caller has just read it in this transaction."""
-    return update(job).where(job.c.id == job_id).values(state="running", **values)
+    return update(job).where(job.c.id == job_id).values(state="running")
 
 
+@verb
 def beat(worker: str, token: str, values: dict[str, Any]) -> Update:
     """Extend a lease of this worker."""
-    return update(job).where(held_by(token), job.c.lease_worker == worker).values(**values)
+    return update(job).where(held_by(token), job.c.lease_worker == worker)
 
 
+@verb
 def find_held(token: str) -> Select[Any]:
     """The running job of a token."""
     return select(job).where(held_by(token))
 
 
+@verb
 def find_token(token: str) -> Select[Any]:
     """What the last token of a job can still say of it, whatever its state."""
     return select(job.c.id, job.c.state).where(job.c.lease_token == token)
 
 
+@verb
 def find_worker(worker: str) -> Select[Any]:
     """The jobs a worker holds."""
     return select(job).where(_OPEN, job.c.state == "running", job.c.lease_worker == worker)
 
 
+@verb
 def close(token: str, values: dict[str, Any]) -> Update:
     """Move the job that this token holds: to its end, or back to the queue."""
-    return update(job).where(held_by(token)).values(**values)
+    return update(job).where(held_by(token))
 
 
+@verb
 def end(job_id: str, values: dict[str, Any]) -> Update:
     """Move an open job to its end from the server's side: cancelled, out of time, out of attempts."""
-    return update(job).where(job.c.id == job_id, job.c.state.in_(OPEN)).values(**values)
+    return update(job).where(job.c.id == job_id, job.c.state.in_(OPEN))
 
 
+@verb
 def unhold(tenant: str, pictures: int) -> Update:
     """Release what a job held."""
     return update(account).where(account.c.tenant == tenant).values(held=account.c.held - pictures)
 
 
+@verb
 def spend(tenant: str, held: int, delivered: int) -> Update:
     """Hold to used."""
     return (
@@ -176,25 +225,29 @@ def spend(tenant: str, held: int, delivered: int) -> Update:
     )
 
 
+@verb
 def add_charge(values: dict[str, Any]) -> Insert:
     """One row of `charge`; the primary key refuses a second one of the same job."""
-    return insert(charge).values(**values)
+    return insert(charge)
 
 
 # sweeping
 
 
+@verb
 def overdue(now: float, limit: int) -> Select[Any]:
     """Open jobs past their deadline."""
     return select(job).where(_OPEN, job.c.deadline <= now).limit(limit)
 
 
+@verb
 def worn_out(now: float, run: str, *, attempts: int, crashes: int, limit: int) -> Select[Any]:
     """Lapsed jobs without an attempt left."""
     spent = or_(job.c.attempt >= attempts, crashes_now(run) >= crashes)
     return select(job, crashes_now(run).label("crashes_now")).where(_OPEN, lapsed(now), spent).limit(limit)
 
 
+@verb
 def expired(wall: float, limit: int) -> Select[Any]:
     """Ended jobs past their life, with what they name."""
     return (
@@ -202,25 +255,37 @@ def expired(wall: float, limit: int) -> Select[Any]:
     )
 
 
+@verb
 def inputs_of(job_ids: Sequence[str]) -> Select[Any]:
     """The input blobs that these jobs name."""
     return select(job_input.c.key).distinct().where(job_input.c.job_id.in_(job_ids))
 
 
+@verb
 def named_inputs(keys: Sequence[str]) -> Select[Any]:
     """Those of the keys that some job names."""
     return select(job_input.c.key).distinct().where(job_input.c.key.in_(keys))
 
 
-def purge(job_ids: Sequence[str]) -> tuple[Delete, ...]:
-    """Forget ended jobs; their charges stay."""
-    return (
-        delete(job_input).where(job_input.c.job_id.in_(job_ids)),
-        delete(outbox).where(outbox.c.job_id.in_(job_ids)),
-        delete(job).where(job.c.id.in_(job_ids)),
-    )
+@verb
+def purge_inputs(job_ids: Sequence[str]) -> Delete:
+    """Forget what these jobs named,"""
+    return delete(job_input).where(job_input.c.job_id.in_(job_ids))
 
 
+@verb
+def purge_outbox(job_ids: Sequence[str]) -> Delete:
+    """what was told of them,"""
+    return delete(outbox).where(outbox.c.job_id.in_(job_ids))
+
+
+@verb
+def purge_jobs(job_ids: Sequence[str]) -> Delete:
+    """and the jobs; their charges stay."""
+    return delete(job).where(job.c.id.in_(job_ids))
+
+
+@verb
 def results_within_life(wall: float) -> Select[Any]:
     """The results that a link may still ask for."""
     return select(job.c.result).where(job.c.result.is_not(None), job.c.expires > wall)
@@ -229,85 +294,104 @@ def results_within_life(wall: float) -> Select[Any]:
 # a new boot
 
 
+@verb
 def read_mark(name: str) -> Select[Any]:
     """One fact about the file."""
     return select(mark.c.value).where(mark.c.name == name)
 
 
+@verb
 def drop_mark(name: str) -> Delete:
     """Forget it, before it is written anew."""
     return delete(mark).where(mark.c.name == name)
 
 
+@verb
 def add_mark(name: str, value: str) -> Insert:
     """Remember it."""
     return insert(mark).values(name=name, value=value)
 
 
+@verb
 def lapse_all(now: float) -> Update:
     """After a restart of the machine no earlier monotonic time means anything: what ran has lapsed."""
     return (
         update(job)
         .where(_OPEN, job.c.state == "running")
-        .values(lease_until=now, deadline=now + job.c.run_seconds)
+        .values(lease_until=now, deadline=job.c.run_seconds + now)
     )
 
 
+@verb
 def requeue_all(now: float) -> Update:
     """And what waited gets its full time again."""
     waiting = job.c.state.in_(("accepted", "queued"))
-    return update(job).where(_OPEN, waiting).values(deadline=now + job.c.queue_seconds)
+    return update(job).where(_OPEN, waiting).values(deadline=job.c.queue_seconds + now)
 
 
 # keys and accounts
 
 
+@verb
 def add_key(values: dict[str, Any]) -> Insert:
     """One row of `api_key`."""
-    return insert(api_key).values(**values)
+    return insert(api_key)
 
 
+@verb
 def find_api_key(key_id: str) -> Select[Any]:
     """A key, whatever its standing."""
     return select(api_key).where(api_key.c.key_id == key_id)
 
 
+@verb
 def all_api_keys() -> Select[Any]:
     """Oldest first."""
     return select(api_key).order_by(api_key.c.created, api_key.c.key_id)
 
 
+@verb
 def revoke(key_id: str, wall: float) -> Update:
     """The first moment of revoking stays."""
     first = func.coalesce(api_key.c.revoked, wall)
     return update(api_key).where(api_key.c.key_id == key_id).values(revoked=first)
 
 
+@verb
 def find_account(tenant: str) -> Select[Any]:
     """A balance."""
     return select(account).where(account.c.tenant == tenant)
 
 
+@verb
 def add_account(tenant: str) -> Insert:
     """An account without a quota."""
     return insert(account).values(tenant=tenant, quota=None, held=0, used=0)
 
 
-def set_quota(tenant: str, quota: int | None) -> Update:
+@verb
+def set_quota(tenant: str, quota: int) -> Update:
     """Never below what is already held and used: that much is promised or delivered."""
     spoken_for = account.c.held + account.c.used
-    value = None if quota is None else case((spoken_for > quota, spoken_for), else_=quota)
+    value = case((spoken_for > quota, spoken_for), else_=quota)
     return update(account).where(account.c.tenant == tenant).values(quota=value)
+
+
+@verb
+def lift_quota(tenant: str) -> Update:
+    """Unlimited from now on."""
+    return update(account).where(account.c.tenant == tenant).values(quota=None)
 
 
 # the auditor
 
 
-def audit(now: float, wall: float, *, slack: float, life: float) -> Select[Any]:
+@verb
+def audit(late: float, due: float, young: float) -> Select[Any]:
     """All counts in one statement, so that they speak of one moment. Every one must be 0.
 
-    A charge whose job is purged is in order; one younger than a job's life without a job is not. What is past due by
-    less than `slack` seconds is the sweeper's, not an error."""
+    A deadline before `late` (monotonic) or an outbox row due before `due` (wall) was missed. A charge whose job is
+    purged is in order; one made after `young` (wall: a job's life ago) and without a job is not."""
     charged = exists().where(charge.c.job_id == job.c.id)
     delivered = exists().where(job.c.id == charge.c.job_id, job.c.state == "succeeded")
     known = exists().where(job.c.id == charge.c.job_id)
@@ -321,14 +405,14 @@ def audit(now: float, wall: float, *, slack: float, life: float) -> Select[Any]:
         .where(charge.c.tenant == account.c.tenant)
         .scalar_subquery()
     )
-    wrong_charge = and_(~delivered, or_(known, charge.c.created > wall - life))
+    wrong_charge = and_(~delivered, or_(known, charge.c.created > young))
     counts = {
         "succeeded_without_charge": (job, and_(job.c.state == "succeeded", ~charged)),
         "charge_without_succeeded": (charge, wrong_charge),
         "holds_not_open_jobs": (account, account.c.held != open_holds),
         "used_not_charges": (account, account.c.used != charges),
-        "open_past_deadline": (job, and_(_OPEN, job.c.deadline < now - slack)),
-        "outbox_past_due": (outbox, and_(outbox.c.state == "pending", outbox.c.next_at < wall - slack)),
+        "open_past_deadline": (job, and_(_OPEN, job.c.deadline < late)),
+        "outbox_past_due": (outbox, and_(outbox.c.state == "pending", outbox.c.next_at < due)),
     }
     return select(
         *(
@@ -338,6 +422,7 @@ def audit(now: float, wall: float, *, slack: float, life: float) -> Select[Any]:
     )
 
 
+@verb
 def figures() -> Select[Any]:
     """Jobs by state, and since when the oldest of each has been there."""
     return select(job.c.state, func.count().label("jobs"), func.min(job.c.created).label("oldest")).group_by(
