@@ -1,0 +1,1 @@
+"""Bytes under keys, and links to them that expire."""

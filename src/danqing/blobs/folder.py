@@ -1,0 +1,148 @@
+"""Bytes in a folder, durable when `write` returns. Knows no job; a link is `links`' business.
+
+A file is written beside its place under a name no key can have, synced, renamed, and its folder synced, as is every
+folder made for it, so that a power loss leaves the whole object or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from danqing.blobs import secret_keys
+from danqing.blobs.links import Links
+from danqing.core.blobkeys import is_input, is_result
+from danqing.core.errors import Unavailable
+from danqing.core.ports import LinkDead
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_DRAFT = ".draft-"
+_TRIES = 3
+"""Of a write against a `remove` that takes the emptied folder away in between."""
+
+
+class FolderBlobs:
+    """`core.ports.BlobStore` under `root`, on a local disk; the keys of its links lie in `secrets_folder`."""
+
+    def __init__(self, root: Path, secrets_folder: Path) -> None:
+        """Makes both folders, and the first link key."""
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = root
+        self._links = Links(secret_keys.load(secrets_folder))
+
+    async def write(self, key: str, data: bytes) -> None:
+        """See `BlobStore`. Raises ValueError for a key outside the grammar of `core.blobkeys`."""
+        await asyncio.to_thread(self._write, self._path(key), data)
+
+    async def read(self, key: str) -> bytes | None:
+        """See `BlobStore`. Raises ValueError for a key outside the grammar."""
+        return await asyncio.to_thread(_read, self._path(key))
+
+    async def remove(self, keys: Iterable[str]) -> None:
+        """See `BlobStore`. A key outside the grammar is unknown."""
+        paths = [self._path(key) for key in keys if _is_key(key)]
+        await asyncio.to_thread(self._remove, paths)
+
+    async def stale(self, seconds: float) -> Sequence[str]:
+        """See `BlobStore`. Age is since the last write, by the file system's own times. Drafts that a crash left
+        behind are removed on the way."""
+        return await asyncio.to_thread(self._stale, time.time() - seconds)
+
+    def link(self, key: str, *, base: str, expires: int) -> str:
+        """See `BlobStore`. Raises ValueError for a key that is not a result's."""
+        return self._links.sign(key, base=base, expires=expires)
+
+    async def follow(self, path: str, query: str, now: float) -> bytes:
+        """See `BlobStore`."""
+        data = await self.read(self._links.read(path, query, now))
+        if data is None:
+            raise LinkDead
+        return data
+
+    def _path(self, key: str) -> Path:
+        if not _is_key(key):
+            raise ValueError(f"{key!r} is not a key")
+        return self._root / key
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            for attempt in range(1, _TRIES + 1):
+                self._make_folder(path.parent)
+                try:
+                    return _place(path, data)
+                except FileNotFoundError:
+                    if attempt == _TRIES:
+                        raise
+        except OSError as error:
+            if error.errno in _FULL:
+                raise Unavailable from error
+            raise
+
+    def _make_folder(self, folder: Path) -> None:
+        """Like `mkdir -p` below the root. Every name on the way is synced, new or not: it may be one that another
+        write has just made and not synced yet."""
+        parts = folder.relative_to(self._root).parts
+        for depth in range(len(parts)):
+            parent = self._root.joinpath(*parts[:depth])
+            (parent / parts[depth]).mkdir(exist_ok=True)
+            _sync_folder(parent)
+
+    def _remove(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the first folder that is not empty ends the walk
+                for folder in [*path.parents][: len(path.relative_to(self._root).parts) - 1]:
+                    folder.rmdir()
+
+    def _stale(self, before: float) -> list[str]:
+        found = []
+        for path in self._root.rglob("*"):
+            with suppress(FileNotFoundError):  # removed meanwhile
+                if not path.is_file() or path.stat().st_mtime >= before:
+                    continue
+                if path.name.startswith(_DRAFT):
+                    path.unlink()
+                elif _is_key(key := path.relative_to(self._root).as_posix()):
+                    found.append(key)
+        return found
+
+
+def _is_key(key: str) -> bool:
+    return is_result(key) or is_input(key)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable from error
+
+
+def _place(path: Path, data: bytes) -> None:
+    draft = path.with_name(_DRAFT + secrets.token_hex(8))
+    try:
+        with draft.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
