@@ -52,12 +52,18 @@ class Raster:
     @staticmethod
     def unpack(packed: bytes) -> Raster:
         """The inverse of `pack`; raises ValueError on anything else."""
+        size, channels = Raster.peek(packed)
+        return Raster(size, channels, packed[_HEAD.size :])
+
+    @staticmethod
+    def peek(packed: bytes) -> tuple[Size, int]:
+        """Size and channels of a packed raster, without copying its pixels; raises ValueError as `unpack` does."""
         if len(packed) < _HEAD.size:
             raise ValueError("too short for a packed raster")
         magic, width, height, channels = _HEAD.unpack_from(packed)
-        if magic != _MAGIC:
+        if magic != _MAGIC or channels not in (3, 4) or len(packed) != _HEAD.size + width * height * channels:
             raise ValueError("not a packed raster")
-        return Raster(Size(width, height), channels, packed[_HEAD.size :])
+        return Size(width, height), channels
 
     def digest(self) -> str:
         """SHA-256 of the packed form, in hex: the name of this content."""
