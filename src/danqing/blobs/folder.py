@@ -72,32 +72,41 @@ class FolderBlobs:
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
-            for attempt in range(1, _TRIES + 1):
-                self._make_folder(path.parent)
-                try:
-                    return _place(path, data)
-                except FileNotFoundError:
-                    if attempt == _TRIES:
-                        raise
+            for _ in range(_TRIES - 1):
+                with suppress(FileNotFoundError):
+                    return self._place(path, data)
+            return self._place(path, data)
         except OSError as error:
             if error.errno in _FULL:
                 raise Unavailable from error
             raise
 
-    def _make_folder(self, folder: Path) -> None:
-        """Like `mkdir -p` below the root. Every name on the way is synced, new or not: it may be one that another
-        write has just made and not synced yet."""
-        parts = folder.relative_to(self._root).parts
-        for depth in range(len(parts)):
-            parent = self._root.joinpath(*parts[:depth])
-            (parent / parts[depth]).mkdir(exist_ok=True)
-            _sync_folder(parent)
+    def _place(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(_DRAFT + secrets.token_hex(8))
+        try:
+            with draft.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        # Every folder on the way, new or not: it may be one that another write has made and not synced yet. From the
+        # leaf up, because the first sync usually takes the others along.
+        for folder in [*self._folders(path), self._root]:
+            _sync(folder)
+
+    def _folders(self, path: Path) -> list[Path]:
+        """The folders of an object below the root, innermost first."""
+        return [*path.parents][: len(path.relative_to(self._root).parts) - 1]
 
     def _remove(self, paths: Sequence[Path]) -> None:
         for path in paths:
             path.unlink(missing_ok=True)
             with suppress(OSError):  # the first folder that is not empty ends the walk
-                for folder in [*path.parents][: len(path.relative_to(self._root).parts) - 1]:
+                for folder in self._folders(path):
                     folder.rmdir()
 
     def _stale(self, before: float) -> list[str]:
@@ -126,21 +135,7 @@ def _read(path: Path) -> bytes | None:
         raise Unavailable from error
 
 
-def _place(path: Path, data: bytes) -> None:
-    draft = path.with_name(_DRAFT + secrets.token_hex(8))
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
+def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
