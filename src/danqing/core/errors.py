@@ -4,7 +4,7 @@
     ├── KeyFault          NoKey  BadKey
     ├── RequestFault      NotJson  BodyTooLarge  BodyTooSlow  NoSuchRoute  MethodRefused
     ├── ModelFault        ModelMissing  UnknownModel  WrongEndpoint  ModelDenied  SyncRefused  AsyncRefused
-    ├── OrderFault        BadOrder  InputMissing  SameKeyOtherOrder
+    ├── OrderFault        BadOrder  InputMissing  InputNotObject  SameKeyOtherOrder
     ├── InputFault        InputMalformed  InputTooLarge  InputUnreachable  InputForbidden  InputUndecodable
     │                     InputOutOfBounds
     ├── LimitFault        QuotaExhausted  RateExceeded  QueueFull
@@ -23,11 +23,15 @@ from collections.abc import Iterator
 class Fault(Exception):
     """Something went wrong."""
 
-    def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
-        """`message` is shown to the caller; `field` names the offending member in the dialect's own spelling."""
+    def __init__(
+        self, message: str | None = None, *, field: str | None = None, after: float | None = None
+    ) -> None:
+        """`message` is shown to the caller; `field` names the offending member in the dialect's own spelling;
+        `after` is in how many seconds the same request may pass, where that is known."""
         self.message = message if message is not None else (type(self).__doc__ or "").strip()
         self.explicit = message is not None
         self.field = field
+        self.after = after
         super().__init__(self.message)
 
 
@@ -105,6 +109,10 @@ class BadOrder(OrderFault):
 
 class InputMissing(OrderFault):
     """The request has no input."""
+
+
+class InputNotObject(OrderFault):
+    """The input of the request is not an object."""
 
 
 class SameKeyOtherOrder(OrderFault):

@@ -43,6 +43,11 @@ class JobStore(Protocol):
         Raises QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable (disk full, store closed)."""
         ...
 
+    async def replay(self, tenant: str, key: str, fingerprint: str) -> Job | None:
+        """The job that this idempotency key stands for, or None if it is free: asked before inputs are fetched,
+        so that a replay does not need them again. Raises SameKeyOtherOrder."""
+        ...
+
     async def get(self, tenant: str, job_id: str) -> Job | None:
         """The job, or None for unknown, foreign and expired ids alike."""
         ...

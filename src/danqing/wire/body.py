@@ -1,0 +1,66 @@
+"""A request's body, read under limits of size and time. Knows no dialect and no JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from starlette.requests import ClientDisconnect, Request
+
+from danqing.core.errors import BodyTooLarge, BodyTooSlow
+
+MIB = 1024 * 1024
+PICTURE = 14 * MIB
+"""Room for one data URI: 10 MB of Base64 and the text around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes; seconds for the whole body; and from `grace` seconds on, the least bytes per second on average."""
+
+    most: int = 8 * PICTURE + MIB
+    seconds: float = 60.0
+    grace: float = 10.0
+    least_rate: float = 16 * 1024
+
+
+def room(pictures: int) -> int:
+    """The largest body, in bytes, of a call with so many input pictures: 14 MiB each and one more, at most 128."""
+    return min(pictures * PICTURE + MIB, 128 * MIB)
+
+
+async def read(request: Request, limits: Limits) -> bytes:
+    """The whole body. Raises BodyTooLarge, BodyTooSlow, and ClientDisconnect if the client leaves meanwhile."""
+    return b"".join([part async for part in _parts(request, limits)])
+
+
+async def discard(request: Request, limits: Limits, *, seconds: float = 5.0) -> None:
+    """Read a body that nobody wants, for a short time: a client that is still sending would otherwise find its
+    connection reset and never see why it was refused. The bytes are not kept."""
+    with suppress(BodyTooLarge, BodyTooSlow, ClientDisconnect):
+        async for _ in _parts(request, replace(limits, seconds=seconds, grace=seconds)):
+            pass
+
+
+async def _parts(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > limits.most:
+        raise BodyTooLarge
+    began, received, more = asyncio.get_running_loop().time(), 0, True
+    while more:
+        allowed = min(limits.seconds, max(limits.grace, received / limits.least_rate))
+        try:
+            async with asyncio.timeout_at(began + allowed):
+                message = await request.receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message.get("body", b"")
+        received += len(part)
+        if received > limits.most:
+            raise BodyTooLarge
+        more = message.get("more_body", False)
+        yield part

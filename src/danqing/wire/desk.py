@@ -1,0 +1,53 @@
+"""What routes are given to work with, handed in by `app.py`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from danqing.core.job import Job
+from danqing.core.ports import BlobStore, Clock, JobStore
+from danqing.intake.health import Probe
+from danqing.intake.intake import Intake
+from danqing.wire.meter import Meter
+
+DAY = 86_400
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The rooms behind the routes. `public_url` is what result links begin with; None takes scheme and host of the
+    request. `link_seconds` is the life of a link to a job that does not say when it expires."""
+
+    intake: Intake
+    blobs: BlobStore
+    store: JobStore
+    clock: Clock
+    vital: Probe
+    public_url: str | None = None
+    link_seconds: int = DAY
+    body_seconds: float = 60.0
+    requests: int = 2048
+    requests_per_address: int = 100
+    meter: Meter = field(default_factory=Meter)
+
+    def links(self, request: Request, job: Job) -> tuple[str, ...]:
+        """A link to each picture of a finished job. They end together with the job, so that a repeated answer has
+        the same links."""
+        ends = (job.finished if job.finished is not None else self.clock.wall()) + self.link_seconds
+        if job.expires is not None:
+            ends = min(ends, job.expires)
+        base = self.public_url.rstrip("/") if self.public_url else _base(request)
+        return tuple(self.blobs.link(image.key, base=base, expires=int(ends)) for image in job.images)
+
+
+def _base(request: Request) -> str:
+    """Scheme and host as the client wrote them; the socket's own address where the header is no host."""
+    host = request.headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        address, port = request.scope.get("server") or ("localhost", None)
+        host = f"{address}:{port}" if port else str(address)
+    return f"{request.scope.get('scheme', 'http')}://{host}"

@@ -1,0 +1,50 @@
+"""The HTTP application: every dialect's routes, and an answer in JSON for everything that can go wrong."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+import danqing
+from danqing.core.errors import BadOrder, Fault, Internal, MethodRefused, NoSuchRoute
+from danqing.wire.dashscope import routes as dashscope
+from danqing.wire.desk import Desk
+from danqing.wire.guard import Crowd, Guard
+from danqing.wire.native import routes as native
+
+TITLE = "Danqing"
+
+
+def build(desk: Desk) -> FastAPI:
+    """The application over a desk. It holds no state but the count of requests in progress."""
+    app = FastAPI(
+        title=TITLE, version=danqing.__version__, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    app.include_router(dashscope.router(desk))
+    app.include_router(native.router(desk))
+    app.add_exception_handler(Fault, _on_fault)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    crowd = Crowd(desk.requests, desk.requests_per_address)
+    app.add_middleware(Guard, answer=dashscope.refuse, observe=desk.meter.observe, crowd=crowd)
+    return app
+
+
+async def _on_fault(request: Request, problem: Exception) -> Response:
+    fault = problem if isinstance(problem, Fault) else Internal()
+    return dashscope.refuse(fault, request.state.request_id)
+
+
+async def _on_http(request: Request, problem: Exception) -> Response:
+    """What the router itself says: no such path, or a method that the path does not answer."""
+    status = problem.status_code if isinstance(problem, HTTPException) else 500
+    text = f"Request method '{request.method[:16]}' is not supported."
+    fault = {404: NoSuchRoute(), 405: MethodRefused(text)}.get(status, Internal())
+    return dashscope.refuse(fault, request.state.request_id)
+
+
+async def _on_invalid(request: Request, _: Exception) -> Response:
+    return dashscope.refuse(BadOrder(), request.state.request_id)

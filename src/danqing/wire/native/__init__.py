@@ -1,0 +1,1 @@
+"""Our own endpoints: result links, health and metrics."""

@@ -1,0 +1,127 @@
+"""Result links, health and metrics. Links answer as an OSS bucket does, in XML; the rest is ours, in JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from xml.sax.saxutils import escape
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from danqing.core.ports import LinkDead, LinkExpired, LinkForged
+from danqing.intake.health import Vital
+from danqing.wire.desk import Desk
+
+AUDIT_SECONDS = 60.0
+"""The auditor reads whole tables: scrapes within this time share its counts."""
+
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=3600, immutable",
+}
+"""A result is served as a picture and as nothing else, wherever it is opened."""
+
+
+def router(desk: Desk) -> APIRouter:
+    """Our own routes over a desk."""
+    routes = APIRouter(tags=["Danqing"])
+    auditor = _Auditor(desk)
+
+    @routes.api_route("/results/{key:path}", methods=["GET", "HEAD"], response_class=Response)
+    async def result(request: Request, key: str) -> Response:  # noqa: ARG001 (the raw path is what was signed)
+        """A finished picture, by its signed link."""
+        return await _result(request, desk)
+
+    @routes.get("/health")
+    async def health() -> Response:
+        """200 when a picture can be made right now, 503 with the reasons when not."""
+        vital = _with_closing(desk)
+        reasons = vital.reasons()
+        jobs = await desk.store.figures()
+        data = orjson.dumps(_told(vital, reasons, jobs))
+        return Response(data, 503 if reasons else 200, media_type="application/json")
+
+    @routes.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        ready = not _with_closing(desk).reasons()
+        page = desk.meter.show(await desk.store.figures(), await auditor.counts(), ready=ready)
+        return Response(page, media_type="text/plain; version=0.0.4")
+
+    return routes
+
+
+def _with_closing(desk: Desk) -> Vital:
+    vital = desk.vital()
+    if not desk.intake.closing:
+        return vital
+    return Vital(vital.profile, vital.workers, vital.warnings, (*vital.troubles, "the server is stopping"))
+
+
+def _told(vital: Vital, reasons: tuple[str, ...], jobs: dict[str, int]) -> dict[str, Any]:
+    return {
+        "status": "unavailable" if reasons else "ok",
+        "reasons": reasons,
+        "warnings": vital.warnings,
+        "profile": vital.profile,
+        "workers": [{"name": w.name, "ready": w.ready, "detail": w.detail} for w in vital.workers],
+        "jobs": jobs,
+    }
+
+
+class _Auditor:
+    """The store's audit, kept for a while."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._at: float | None = None
+        self._counts: dict[str, int] = {}
+
+    async def counts(self) -> dict[str, int]:
+        """Recent counts by name."""
+        now = self._desk.clock.monotonic()
+        if self._at is None or now - self._at >= AUDIT_SECONDS:
+            self._counts, self._at = await self._desk.store.audit(), now
+        return self._counts
+
+
+async def _result(request: Request, desk: Desk) -> Response:
+    now = desk.clock.wall()
+    path = request.scope.get("raw_path", b"").decode("ascii", "replace")
+    try:
+        data = await desk.blobs.follow(path, request.url.query, now)
+    except LinkForged:
+        text = "The request signature we calculated does not match the signature you provided."
+        return _refused(request, 403, "SignatureDoesNotMatch", text)
+    except LinkExpired as expired:
+        moments = {"Expires": _moment(expired.expires), "ServerTime": _moment(now)}
+        return _refused(request, 403, "AccessDenied", "Request has expired.", **moments)
+    except LinkDead:
+        return _refused(request, 404, "NoSuchKey", "The specified key does not exist.")
+    return _picture(request, data)
+
+
+def _picture(request: Request, data: bytes) -> Response:
+    headers = {**SAFE, "Content-Length": str(len(data))}
+    content = b"" if request.method == "HEAD" else data
+    return Response(content, headers=headers, media_type="image/png")
+
+
+def _refused(request: Request, status: int, code: str, message: str, **more: str) -> Response:
+    """An error as OSS writes it (wire contract section 7)."""
+    members = {"Code": code, "Message": message, "RequestId": request.state.request_id}
+    members |= {"HostId": request.headers.get("host", ""), **more}
+    inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in members.items())
+    data = f'<?xml version="1.0" encoding="UTF-8"?><Error>{inner}</Error>'.encode()
+    headers = {"X-Content-Type-Options": "nosniff", "Content-Length": str(len(data))}
+    content = b"" if request.method == "HEAD" else data
+    return Response(content, status, headers=headers, media_type="application/xml")
+
+
+def _moment(seconds: float) -> str:
+    at = datetime.fromtimestamp(seconds, UTC)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
