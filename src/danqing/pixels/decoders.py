@@ -17,7 +17,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from danqing.core.errors import InputFault, InputUndecodable, Unavailable
+from danqing.core.errors import Fault, InputFault, InputUndecodable, Unavailable
 from danqing.core.models import InputRule
 from danqing.core.raster import Raster, Size
 from danqing.pixels import messages
@@ -72,6 +72,7 @@ class Decoders:
         self._idle: asyncio.Queue[_Decoder | None] = asyncio.Queue()
         self._alive: set[_Decoder] = set()
         self._chores: set[asyncio.Task[None]] = set()
+        self._exchanges: set[asyncio.Task[Decoded | Fault]] = set()
         self._closed = True
 
     @property
@@ -101,31 +102,44 @@ class Decoders:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         await asyncio.gather(*(decoder.end() for decoder in tuple(self._alive)))
+        await asyncio.gather(*self._exchanges)
         self._alive.clear()
         self._idle.put_nowait(None)  # wakes whoever waits for a decoder
 
     async def decode(self, data: bytes, rule: InputRule, *, alpha: bool = False) -> Decoded:
         """Decode one file of one of `rule.formats` (see `decode.decode` for what becomes of it).
 
-        Raises InputUndecodable, also when the picture killed its decoder or took longer than the limits, and
+        Raises InputUndecodable, also when the picture killed its decoder or took longer than the limits,
         InputOutOfBounds for a picture no model takes; `rule.sides` and `rule.ratio` are the caller's to check.
         """
         decoder = await self._take()
+        # A caller that goes away does not interrupt: finishing a picture is cheaper than a new process.
+        exchange = asyncio.ensure_future(self._exchange(decoder, data, rule, alpha=alpha))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+        outcome = await asyncio.shield(exchange)
+        if isinstance(outcome, Decoded):
+            return outcome
+        raise outcome
+
+    async def _exchange(
+        self, decoder: _Decoder, data: bytes, rule: InputRule, *, alpha: bool
+    ) -> Decoded | Fault:
+        """One picture through one decoder, which then waits for the next or is replaced."""
         sound = False
         try:
             async with asyncio.timeout(self._bounds.wall):
                 outcome = await decoder.decode(data, rule, alpha=alpha)
             sound = decoder.pictures < self._bounds.pictures
-        except (OSError, EOFError, TimeoutError, ValueError) as problem:
-            raise InputUndecodable from problem
+        except (OSError, EOFError, TimeoutError, ValueError):
+            return Unavailable() if self._closed else InputUndecodable()
+        else:
+            return outcome
         finally:
             if sound:
                 self._idle.put_nowait(decoder)
             else:
                 self._chore(self._replace(decoder))
-        if isinstance(outcome, Decoded):
-            return outcome
-        raise outcome
 
     async def _take(self) -> _Decoder:
         """The next idle decoder; one that died while it was idle (killed from outside) is replaced unblamed."""

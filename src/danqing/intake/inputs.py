@@ -1,0 +1,106 @@
+"""Input pictures on their way in: fetched, decoded, checked against the model's rule, stored by content. Knows no
+protocol, no quota and no job; whose they are is all it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from danqing.core.blobkeys import input_key
+from danqing.core.errors import InputMalformed, InputOutOfBounds, InputTooLarge
+from danqing.core.models import InputRule
+from danqing.core.order import Inline, Remote, Source
+from danqing.core.ports import BlobStore
+from danqing.core.raster import Size
+from danqing.outbound.get import Getter
+from danqing.pixels.decoders import Decoded, Decoders
+
+MAX_FILE = 20 * 1024 * 1024
+"""Bytes no input picture may exceed, whatever its model's rule says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An input that is safely in the store: its `Raster.digest`, and the size of the upright picture as it came,
+    which may be larger than the raster kept of it."""
+
+    digest: str
+    size: Size
+
+
+class Inputs:
+    """The way in for pictures."""
+
+    def __init__(self, decoders: Decoders, getter: Getter, blobs: BlobStore) -> None:
+        self._decoders = decoders
+        self._getter = getter
+        self._blobs = blobs
+
+    async def take(
+        self, tenant: str, sources: Sequence[Source], rule: InputRule, *, alpha: bool = False
+    ) -> tuple[Taken, ...]:
+        """Fetch, decode and store all sources, at the same time; the answer is in their order.
+
+        Raises the fault of the first source, in their order, that has one: InputMalformed, InputForbidden,
+        InputUnreachable, InputTooLarge, InputUndecodable or InputOutOfBounds; the work on the others is dropped.
+        """
+        if len(sources) == 1:
+            return (await self._take_one(tenant, sources[0], rule, alpha=alpha),)
+        tasks = [
+            asyncio.ensure_future(self._take_one(tenant, source, rule, alpha=alpha)) for source in sources
+        ]
+        try:
+            return tuple([await task for task in tasks])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _take_one(self, tenant: str, source: Source, rule: InputRule, *, alpha: bool) -> Taken:
+        data = await self._bytes(tenant, source, min(rule.max_bytes, MAX_FILE))
+        decoded = await self._decoders.decode(data, rule, alpha=alpha)
+        check_bounds(decoded.original, rule)
+        return Taken(await self._store(tenant, decoded), decoded.original)
+
+    async def _bytes(self, tenant: str, source: Source, limit: int) -> bytes:
+        if isinstance(source, Remote):
+            return await self._getter.get(tenant, source.url, limit)
+        check_kind(source)
+        if len(source.data) > limit:
+            raise InputTooLarge
+        return source.data
+
+    async def _store(self, tenant: str, decoded: Decoded) -> str:
+        """Durable when it returns. A picture this tenant sent before is found, not written again."""
+        digest = await asyncio.to_thread(_digest, decoded.packed)
+        key = input_key(tenant, digest)
+        if await self._blobs.read(key) is None:
+            await self._blobs.write(key, decoded.packed)
+        return digest
+
+
+def check_kind(source: Inline) -> None:
+    """Raises InputMalformed if the declared type is not a picture's. Which picture it says makes no difference: the
+    content decides, as clients often declare PNG and send JPEG."""
+    kind = source.mime.partition(";")[0].strip().lower()
+    if kind and not kind.startswith("image/"):
+        raise InputMalformed
+
+
+def check_bounds(size: Size, rule: InputRule) -> None:
+    """Raises InputOutOfBounds unless both sides and their ratio, width over height, are within the rule; all bounds
+    are inclusive."""
+    if rule.sides is not None:
+        least, most = rule.sides
+        if min(size.width, size.height) < least or max(size.width, size.height) > most:
+            raise InputOutOfBounds
+    if rule.ratio is not None and not rule.ratio[0] <= size.ratio <= rule.ratio[1]:
+        raise InputOutOfBounds
+
+
+def _digest(packed: bytes) -> str:
+    """`Raster.digest` of a packed raster."""
+    return hashlib.sha256(packed).hexdigest()
