@@ -1,0 +1,1 @@
+"""One file a port, run against every implementation of it."""
