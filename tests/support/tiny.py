@@ -6,6 +6,8 @@ It draws noise; tests on it assert equality, shapes and order, never looks.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,59 @@ TEMPLATE = (
 )
 
 
-def tiny_checkpoint(folder: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes that set what a request costs. The default is as small as the classes allow."""
+
+    text: int = 32
+    text_layers: int = 2
+    text_head: int = 16
+    sections: tuple[int, int, int] = (2, 3, 3)
+    vision: int = 32
+    vision_layers: int = 2
+    layers: int = 2
+    heads: int = 2
+    head: int = 16
+    ratio: int = 2
+    axes: tuple[int, int, int] = (4, 6, 6)
+    channels: int = 8
+    vae: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "base_dim": 8,
+            "decoder_base_dim": 8,
+            "dim_mult": [1, 1, 1, 1, 1],
+            "temperal_downsample": [False, True, True, True],
+        }
+    )
+
+
+MINIATURE_SHAPE = Shape(
+    text=192,
+    text_layers=3,
+    text_head=32,
+    sections=(6, 5, 5),
+    vision=64,
+    vision_layers=1,
+    layers=6,
+    heads=4,
+    head=64,
+    ratio=3,
+    axes=(8, 28, 28),
+    channels=16,
+    vae={
+        "base_dim": 48,
+        "decoder_base_dim": 64,
+        "dim_mult": [1, 2, 2],
+        "temperal_downsample": [False, False],
+        "in_channels": 64,
+        "out_channels": 64,
+        "patch_size": 4,
+    },
+)
+"""As large as the bundled miniature, for measuring times where that is absent."""
+
+
+def tiny_checkpoint(folder: Path, shape: Shape = Shape()) -> Path:
     """Build the checkpoint in `folder` and return it; seconds, no network."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
@@ -65,10 +119,10 @@ def tiny_checkpoint(folder: Path) -> Path:
             max_image_seq_len=8192,
             shift_terminal=0.02,
         ),
-        vae=_vae(),
-        text_encoder=_encoder(tokenizer),
+        vae=_vae(shape),
+        text_encoder=_encoder(tokenizer, shape),
         processor=_processor(tokenizer),
-        transformer=_transformer(),
+        transformer=_transformer(shape),
     )
     pipeline.save_pretrained(folder)
     _name_stock_processor(folder)
@@ -109,30 +163,30 @@ def _processor(tokenizer: Any) -> StillImageProcessor:
     return StillImageProcessor(images, tokenizer, chat_template=TEMPLATE)
 
 
-def _encoder(tokenizer: Any) -> Any:
+def _encoder(tokenizer: Any, shape: Shape) -> Any:
     token = tokenizer.convert_tokens_to_ids
     text = {
         "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
+        "hidden_size": shape.text,
+        "intermediate_size": shape.text * 2,
+        "num_hidden_layers": shape.text_layers,
+        "num_attention_heads": shape.text // shape.text_head,
+        "num_key_value_heads": shape.text // shape.text_head // 2,
+        "head_dim": shape.text_head,
         "max_position_embeddings": 4096,
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 1e4,
-            "mrope_section": [2, 3, 3],
+            "mrope_section": list(shape.sections),
             "mrope_interleaved": True,
         },
     }
     vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        "depth": shape.vision_layers,
+        "hidden_size": shape.vision,
+        "intermediate_size": shape.vision * 2,
         "num_heads": 2,
-        "out_hidden_size": 32,
+        "out_hidden_size": shape.text,
         "patch_size": 16,
         "num_position_embeddings": 64,
         "deepstack_visual_indexes": [0],
@@ -148,27 +202,24 @@ def _encoder(tokenizer: Any) -> Any:
     return Qwen3VLForConditionalGeneration(config).eval()
 
 
-def _transformer() -> Any:
+def _transformer(shape: Shape) -> Any:
     return QwenImage21Transformer2DModel(
-        in_channels=8,
-        out_channels=8,
-        num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        context_in_dim=32,
-        mlp_ratio=2,
-        axes_dims_rope=(4, 6, 6),
+        in_channels=shape.channels,
+        out_channels=shape.channels,
+        num_layers=shape.layers,
+        attention_head_dim=shape.head,
+        num_attention_heads=shape.heads,
+        context_in_dim=shape.text,
+        mlp_ratio=shape.ratio,
+        axes_dims_rope=shape.axes,
     ).eval()
 
 
-def _vae() -> Any:
+def _vae(shape: Shape) -> Any:
     return AutoencoderKLQwenImage21(
-        base_dim=8,
-        decoder_base_dim=8,
-        z_dim=8,
-        dim_mult=[1, 1, 1, 1, 1],
+        z_dim=shape.channels,
         num_res_blocks=1,
-        temperal_downsample=[False, True, True, True],
-        latents_mean=[0.1] * 8,
-        latents_std=[1.5] * 8,
+        latents_mean=[0.1] * shape.channels,
+        latents_std=[1.5] * shape.channels,
+        **shape.vae,
     ).eval()

@@ -9,25 +9,30 @@ from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
 from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Saturation
-from danqing.schedule.policy import POLICIES, InOrder
+from danqing.schedule.policy import POLICIES, InOrder, Policy
 
-SATURATION = {"cpu": Saturation(half=32), "cuda": Saturation(half=600), "mps": Saturation(half=300)}
+SATURATION = {"cpu": Saturation(half=36), "cuda": Saturation(half=600), "mps": Saturation(half=300)}
 
 
 def open_engine(
     profile: Profile, device: str = "auto", threads: int | None = None, *, policy: str = "arrival"
 ) -> StepEngine:
-    """Load every checkpoint of the profile and return an idle engine. `threads` are torch's on a CPU (a
-    setting of the whole process: call this in a process of the engine's own). Raises BadCheckpoint, or
-    ValueError for an unknown device or policy."""
+    """Load every checkpoint of the profile and return an idle engine. `threads` are torch's on a CPU (a setting of
+    the whole process: call this in a process of the engine's own). Raises BadCheckpoint, or ValueError for an
+    unknown device or policy."""
     if threads is not None:
         torch.set_num_threads(threads)
-    if policy not in POLICIES:
-        raise ValueError(f"there is no policy {policy!r}; there are: {', '.join(POLICIES)}")
     found = find_device(device)
+    order = order_for(found.kind, policy)
     families = {name: load_family(checkpoint, found) for name, checkpoint in profile.checkpoints.items()}
-    order = InOrder(POLICIES[policy], SATURATION[found.kind])
     return StepEngine(profile, families, policy=order, room=make_room(found.kind))
 
 
-__all__ = ["Device", "find_device", "open_engine"]
+def order_for(kind: str, policy: str = "arrival") -> Policy:
+    """The policy of that name for a kind of device. Raises ValueError for an unknown name."""
+    if policy not in POLICIES:
+        raise ValueError(f"there is no policy {policy!r}; there are: {', '.join(POLICIES)}")
+    return InOrder(POLICIES[policy], SATURATION[kind])
+
+
+__all__ = ["Device", "find_device", "open_engine", "order_for"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -11,45 +11,34 @@ from danqing.core.raster import Raster, Size
 from danqing.profiles.loader import Canvas, Native
 
 
-def drawn_size(native: Native, asked: Size) -> Size:
-    """The size to draw at for a picture of the asked size: a bucket of the nearest aspect, or every side
-    rounded up to the checkpoint's multiple."""
+def drawn_size(native: Native, asked: Size, *, editing: bool) -> Size:
+    """The size to draw at for a picture of the asked size: the bucket of the nearest aspect, or every side rounded
+    up to the checkpoint's multiple."""
     if native.canvas is Canvas.BUCKET:
-        return nearest_bucket(native, asked)
-    return Size(
-        *(math.ceil(side / native.multiple) * native.multiple for side in (asked.width, asked.height))
-    )
+        taught = native.edit_buckets if editing and native.edit_buckets else native.buckets
+        return nearest_bucket(taught, asked)
+    up = native.multiple
+    return Size(math.ceil(asked.width / up) * up, math.ceil(asked.height / up) * up)
 
 
 def input_size(native: Native, given: Size, drawn: Size) -> Size:
-    """The size at which the checkpoint reads an input picture, keeping its own aspect: a bucket, or (the rule
-    of Qwen-Image-2.1) the drawn picture's area with each side rounded to a multiple of 32."""
+    """The size at which the checkpoint reads an input picture. A bucketed one reads it at the drawn size, the only
+    one it was taught beside it; else the rule of Qwen-Image-2.1: the drawn picture's area in the input's own aspect,
+    each side rounded to a multiple of 32 (`calculate_dimensions` of the stock pipeline)."""
     if native.canvas is Canvas.BUCKET:
-        return nearest_bucket(native, given)
+        return drawn
     width = math.sqrt(drawn.area * given.ratio)
-    height = width / given.ratio
     step = native.multiple
-    return Size(*(max(step, round(side / step) * step) for side in (width, height)))
+    return Size(*(max(step, round(side / step) * step) for side in (width, width / given.ratio)))
 
 
-def nearest_bucket(native: Native, asked: Size) -> Size:
-    """The bucket of the nearest aspect (by logarithm), ties by nearest area to the native one, then the
-    wider."""
+def nearest_bucket(buckets: Sequence[tuple[int, int]], asked: Size) -> Size:
+    """The bucket of the nearest aspect (by logarithm); of equal ones the largest, then the first listed."""
 
-    def distance(bucket: Size) -> tuple[float, float, int]:
-        aspect = abs(math.log(bucket.ratio / asked.ratio))
-        return round(aspect, 9), abs(math.log(bucket.area / native.area)), -bucket.width
+    def distance(bucket: Size) -> tuple[float, int]:
+        return round(abs(math.log(bucket.ratio / asked.ratio)), 9), -bucket.area
 
-    return min(buckets(native), key=distance)
-
-
-@functools.cache
-def buckets(native: Native) -> tuple[Size, ...]:
-    """All sizes that a bucketed checkpoint draws at, by width, then height."""
-    low, high = (math.ceil(native.sides[0] / native.multiple), native.sides[1] // native.multiple)
-    sides = [step * native.multiple for step in range(low, high + 1)]
-    least, most = (share * native.area for share in native.spread)
-    return tuple(Size(w, h) for w in sides for h in sides if least <= w * h <= most)
+    return min((Size(*bucket) for bucket in buckets), key=distance)
 
 
 def to_canvas(raster: Raster, size: Size) -> Image.Image:

@@ -69,16 +69,25 @@ def check_folder(folder: Path) -> str:
     if unsafe:
         raise BadCheckpoint(f"only safetensors are loaded; {folder} also holds {', '.join(unsafe[:5])}")
     try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        index = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadCheckpoint(f"{path} is not JSON") from error
+    if not isinstance(index, dict):
+        raise BadCheckpoint(f"{path} is not a pipeline's index")
     for part, entry in index.items():
-        foreign = isinstance(entry, list) and len(entry) == 2 and entry[0] not in {*_LIBRARIES, None}
-        if foreign and not part.startswith("_") and all(isinstance(word, str) for word in entry):
+        if _foreign(entry):
             raise BadCheckpoint(
                 f"{part} of {folder} comes from {entry[0]}, which is not one of the two libraries"
             )
     return str(index.get("_class_name"))
+
+
+def _foreign(entry: Any) -> bool:
+    """Whether an entry of the index is a component, a pair [library, class], of a library we do not load from. Pairs
+    of numbers are settings, and a pair of nulls is a component left out."""
+    if not isinstance(entry, list) or len(entry) != 2 or all(isinstance(word, int | float) for word in entry):
+        return False
+    return entry[0] is not None and (not isinstance(entry[0], str) or entry[0] not in _LIBRARIES)
 
 
 def _opener(kind: str) -> Opener:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
 from danqing.engine.families.contract import Family, NotFinite, Plan, plan
@@ -23,6 +25,8 @@ from danqing.schedule.cost import Bill, Costs, Stage
 from danqing.schedule.policy import Lane, Policy
 
 Hear = Callable[[Event], None]
+
+_log = structlog.get_logger("danqing.engine")
 
 
 @dataclass(slots=True)
@@ -96,12 +100,17 @@ class StepEngine:
     # -- any thread
 
     def start(self, work: Work) -> None:
-        """See `core.ports.Engine.start`. A work for a closed engine is dropped."""
+        """See `core.ports.Engine.start`. A closed engine drops the work."""
+        self.put(work)
         with self._bell:
-            self._arrivals.append((work, self._now()))
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
                 self._thread.start()
+
+    def put(self, work: Work) -> None:
+        """As `start`, without the thread: for whoever turns `tick` by hand."""
+        with self._bell:
+            self._arrivals.append((work, self._now()))
             self._bell.notify()
 
     def cancel(self, token: str) -> None:
@@ -210,20 +219,21 @@ class StepEngine:
         began = self._now()
         try:
             bill, event = self._unit(running, pictures)
-        except NotFinite as error:
-            self._drop(
-                running.token, Failed(running.token, EngineFailed(f"The picture could not be made: {error}."))
-            )
-            return
-        except Exception as error:  # noqa: BLE001  # boundary: whatever one job's unit raises ends that job, never the engine
-            why = EngineFailed(f"The picture could not be made ({type(error).__name__}).")
-            why.__cause__ = error
-            self._drop(running.token, Failed(running.token, why))
+        except Exception as error:  # noqa: BLE001  # boundary: what one job raises ends that job, never the engine
+            self._fail(running, error)
             return
         running.served = self._now()
         self.costs.learn(bill, running.served - began)
         running.seconds += running.served - began
         self._tell(running, event)
+
+    def _fail(self, running: Running, error: Exception) -> None:
+        _log.error("a unit of work failed", job=running.token, stage=running.stage, exc_info=error)
+        why = str(error) if isinstance(error, NotFinite) else type(error).__name__
+        # The exception itself is not passed on: its traceback would keep the job's tensors alive.
+        self._drop(
+            running.token, Failed(running.token, EngineFailed(f"The picture could not be made: {why}."))
+        )
 
     def _unit(self, running: Running, pictures: list[Picture]) -> tuple[Bill, Event | None]:
         """One unit of work on the pictures, all at one stage; its bill, and the event it is worth."""

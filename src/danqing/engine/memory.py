@@ -31,6 +31,11 @@ class Room:
         self.limit, self.works = limit, works
         self._held: dict[str, Need] = {}
 
+    @property
+    def held(self) -> int:
+        """How many works are in."""
+        return len(self._held)
+
     def ever(self, need: Need) -> bool:
         """Whether the work could run here alone."""
         return need.lasting + need.passing <= self.limit

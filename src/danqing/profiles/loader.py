@@ -47,14 +47,20 @@ class BadProfile(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """The sizes a checkpoint draws at, in pixels. `sides` and `spread` (bounds of the drawn area, as shares
-    of `area`) matter to buckets only; every side is a multiple of `multiple`."""
+    """The sizes a checkpoint draws at. `buckets` are the (width, height) it was taught, `edit_buckets` those it was
+    taught with input pictures (the same, if empty); sides of any drawn size are multiples of `multiple`."""
 
-    area: int
-    multiple: int = 32
     canvas: Canvas = Canvas.FOLLOW
-    sides: tuple[int, int] = (32, 8192)
-    spread: tuple[float, float] = (0.75, 1.5)
+    multiple: int = 32
+    buckets: tuple[tuple[int, int], ...] = ()
+    edit_buckets: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.canvas is Canvas.BUCKET) != bool(self.buckets):
+            raise ValueError("buckets are listed for the bucket canvas, and for no other")
+        for side in (side for bucket in (*self.buckets, *self.edit_buckets) for side in bucket):
+            if side < 1 or side % self.multiple:
+                raise ValueError(f"a side of {side} is not a multiple of {self.multiple}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +165,13 @@ def _table(raw: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _checkpoint(name: str, table: dict[str, Any]) -> Checkpoint:
     native = dict(table.get("native", {}))
-    for key in ("sides", "spread"):
-        if key in native:
-            native[key] = tuple(native[key])
     try:
+        for key in {"buckets", "edit_buckets"} & native.keys():
+            native[key] = tuple((int(width), int(height)) for width, height in native[key])
         native["canvas"] = Canvas(native.get("canvas", Canvas.FOLLOW))
-        relation = Relation(table.get("relation", ""))
-    except ValueError as error:
-        raise BadProfile(f"checkpoint {name!r}: {error}") from error
+        relation = Relation(table.get("relation", "missing"))
+    except (ValueError, TypeError) as error:
+        raise BadProfile(f"checkpoint {name!r}, native or relation: {error}") from error
     rest = {key: value for key, value in table.items() if key not in {"native", "relation"}}
     made = _make(Checkpoint, name, name=name, native=_make(Native, name, **native), relation=relation, **rest)
     if made.folder is None and not made.revision:
@@ -191,5 +196,5 @@ def _make(kind: type[Made], owner: str, **values: Any) -> Made:
         raise BadProfile(f"{owner!r} has unknown entries: {', '.join(sorted(unknown))}")
     try:
         return kind(**values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise BadProfile(f"{owner!r}: {error}") from error

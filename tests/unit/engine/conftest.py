@@ -16,13 +16,14 @@ from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import Room
 from danqing.engine.processor import build_processor
-from danqing.profiles.loader import Canvas, Checkpoint, Native, Preset, Profile, Relation
+from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
 from danqing.schedule.cost import Saturation
 from danqing.schedule.policy import InOrder, Urgency, by_arrival
 from tests.support.tiny import tiny_checkpoint
 
 SIDE = 64
 STEPS = 4
+SQUARE = Size(SIDE, SIDE)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def stock(tiny: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def profile(tiny: Path) -> Profile:
-    native = Native(SIDE * SIDE, canvas=Canvas.FOLLOW)
+    native = Native()
     checkpoint = Checkpoint("tiny", str(tiny), native, Relation.MINIATURE, "Apache-2.0")
     return Profile("tiny", "", {"tiny": checkpoint}, {"*": Preset("tiny", STEPS, 1.0, 3.0)})
 
@@ -64,7 +65,7 @@ def make_work(
     asked = {
         "model": "any",
         "prompt": "a red cat",
-        "size": Size(SIDE, SIDE),
+        "size": SQUARE,
         "seed": 7,
         "inputs": given,
         **more,
@@ -72,7 +73,7 @@ def make_work(
     return Work(token=token, count=count, negative_prompt=negative, **asked)
 
 
-def picture(place: int, size: Size = Size(SIDE, SIDE)) -> Raster:
+def picture(place: int, size: Size = SQUARE) -> Raster:
     noise = torch.Generator().manual_seed(100 + place)
     levels = torch.randint(0, 256, (size.area * 3,), generator=noise, dtype=torch.uint8)
     return Raster(size, 3, levels.numpy().tobytes())
@@ -92,8 +93,7 @@ class Crank:
 
     def start(self, *works: Work) -> None:
         for work in works:
-            with self.engine._bell:
-                self.engine._arrivals.append((work, self.engine._now()))
+            self.engine.put(work)
 
     def turn(self, times: int = 10_000) -> None:
         for _ in range(times):

@@ -38,7 +38,7 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
     away from the neutral prompt, a single space."""
     given = work.negative_prompt if work.negative_prompt and work.negative_prompt.strip() else None
     guidance = preset.guidance if given is None else preset.guidance_negative
-    drawn = drawn_size(native, work.size)
+    drawn = drawn_size(native, work.size, editing=bool(work.inputs))
     return Plan(
         work=work,
         drawn=drawn,

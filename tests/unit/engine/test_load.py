@@ -1,0 +1,106 @@
+"""What is loaded and what is refused, and that importing does no work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from danqing.engine.build import open_engine, order_for
+from danqing.engine.families.qwen_image_21 import QwenImage21
+from danqing.engine.load import BadCheckpoint, Device, check_folder, load_family
+from danqing.engine.memory import find_device, make_room
+from danqing.profiles.loader import Checkpoint, Native, Profile, Relation
+
+CPU = Device("cpu", "a CPU", 1 << 30, 1 << 30)
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "copy"))
+
+
+def checkpoint(source: str, revision: str | None = None) -> Checkpoint:
+    return Checkpoint("one", source, Native(), Relation.MINIATURE, "Apache-2.0", revision)
+
+
+def test_the_class_in_the_index_chooses_the_family(tiny: Path) -> None:
+    assert check_folder(tiny) == "QwenImage21Pipeline"
+    assert isinstance(load_family(checkpoint(str(tiny)), CPU), QwenImage21)
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "vae/model.pt", "x.ckpt", "deep/er/x.PKL", "modeling.py"]
+)
+def test_a_folder_with_files_that_could_run_code_is_refused(copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+    (copy / name).touch()
+    with pytest.raises(BadCheckpoint, match="only safetensors"):
+        check_folder(copy)
+
+
+@pytest.mark.parametrize(
+    ("index", "why"),
+    [
+        ({"_class_name": "QwenImage21Pipeline", "vae": ["my_code", "Vae"]}, "my_code"),
+        ({"_class_name": "QwenImage21Pipeline", "vae": [["pipeline.py"], "Vae"]}, "libraries"),
+        ({"_class_name": ["pipeline.py", "Own"]}, "libraries"),
+        ({"_class_name": "StableDiffusionPipeline"}, "no family"),
+        ([], "not a pipeline"),
+    ],
+)
+def test_an_index_that_names_other_code_is_refused(copy: Path, index: object, why: str) -> None:
+    (copy / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(BadCheckpoint, match=why):
+        load_family(checkpoint(str(copy)), CPU)
+
+
+def test_a_folder_without_an_index_or_with_a_broken_one_is_refused(copy: Path) -> None:
+    (copy / "model_index.json").write_text("{")
+    with pytest.raises(BadCheckpoint, match="not JSON"):
+        check_folder(copy)
+    (copy / "model_index.json").unlink()
+    with pytest.raises(BadCheckpoint, match=r"no model_index\.json"):
+        check_folder(copy)
+
+
+def test_a_folder_with_a_part_missing_is_refused_in_words(copy: Path) -> None:
+    (copy / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(BadCheckpoint, match="cannot be loaded"):
+        load_family(checkpoint(str(copy)), CPU)
+
+
+def test_an_engine_opens_from_a_profile_and_names_its_device(profile: Profile, one_thread: None) -> None:
+    engine = open_engine(profile, "cpu", threads=1)
+    engine.close()
+    assert torch.get_num_threads() == 1
+    device = find_device("cpu")
+    assert device.kind == "cpu"
+    assert 0 < device.free <= device.memory
+    assert device.dtype == torch.float32
+    assert 0 < make_room("cpu").limit <= device.memory
+
+
+def test_unknown_devices_and_policies_are_refused() -> None:
+    with pytest.raises(ValueError, match="toaster"):
+        find_device("toaster")
+    with pytest.raises(ValueError, match="whim"):
+        order_for("cpu", "whim")
+
+
+def test_the_engine_and_its_loader_import_without_diffusers_and_transformers() -> None:
+    code = (
+        "import sys, danqing.engine.build, danqing.schedule.policy; "
+        "print([m for m in ('diffusers', 'transformers', 'torchvision') if m in sys.modules])"
+    )
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | paths
+    )
+    assert found.stdout.strip() == "[]"
