@@ -286,6 +286,20 @@ async def test_the_queue_has_a_limit(
         assert await audited(store)
 
 
+async def test_one_tenant_cannot_fill_the_queue(
+    implementation: Implementation, clock: VirtualClock, tmp_path: Path
+) -> None:
+    async with implementation.open(tmp_path, clock, rules=Rules(tenant_limit=2)) as store:
+        for n in range(2):
+            await store.submit("ann", draft(f"job-{n}"))
+        with pytest.raises(QueueFull):
+            await store.submit("ann", draft())
+        await store.submit("bob", draft())
+        await store.cancel("ann", "job-0")
+        await store.submit("ann", draft())
+        assert await audited(store)
+
+
 # P4: leases
 
 
@@ -537,6 +551,18 @@ async def test_p5_the_same_key_and_order_find_the_same_job(store: JobStore) -> N
     await store.succeed((await claim(store)).token, pictures("job-a"))
     after = await store.submit("ann", draft("job-c", idempotency_key="k", fingerprint="f"))
     assert (after.replayed, after.job.state) == (True, State.SUCCEEDED)
+
+
+async def test_p5_a_replay_is_found_before_its_inputs_are_needed(store: JobStore, clock: VirtualClock) -> None:
+    assert await store.replay("ann", "k", "f") is None
+    first = await store.submit("ann", draft("job-a", idempotency_key="k", fingerprint="f"))
+    assert await store.replay("ann", "k", "f") == first.job
+    assert await store.replay("bob", "k", "f") is None
+    with pytest.raises(SameKeyOtherOrder):
+        await store.replay("ann", "k", "g")
+    await store.cancel("ann", "job-a")
+    clock.advance(LIFE)
+    assert await store.replay("ann", "k", "g") is None
 
 
 async def test_p5_the_same_key_with_another_order_is_refused(store: JobStore) -> None:
