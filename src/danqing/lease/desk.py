@@ -1,0 +1,377 @@
+"""The server's side of the five verbs, in order: who holds what, which pictures are stored, who fell silent. Plain
+calls on messages: knows no HTTP and no socket, so that a Unix socket and HTTP with a worker token serve the same desk.
+
+What is remembered here is a convenience: the row in the store decides who holds a job, and a desk that lost its memory
+answers the same, except that pictures already uploaded for a running attempt must come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from danqing.core.blobkeys import input_key, new_nonce, result_key
+from danqing.core.errors import Fault, Internal, Unavailable
+from danqing.core.job import Beat, Closing, Image, Job, Lease, News
+from danqing.core.order import Brief
+from danqing.core.ports import BlobStore, Clock, JobStore
+from danqing.core.raster import Raster
+from danqing.lease.board import Board
+from danqing.lease.messages import (
+    BadMessage,
+    Beats,
+    Claim,
+    End,
+    Gone,
+    Hello,
+    ImagesMissing,
+    Outcome,
+    TokenGone,
+)
+
+Finish = Callable[[Raster, Brief], bytes]
+"""Marks a picture and makes its PNG file. Called in a thread."""
+
+
+@dataclass(slots=True)
+class Hand:
+    """One lease as it is held: whose, the pictures stored under it, and how far it is."""
+
+    job_id: str
+    tenant: str
+    brief: Brief
+    worker: str
+    cost: float = 0.0
+    images: dict[int, Image] = field(default_factory=dict)
+    step: int = 0
+    steps: int = 0
+    left: float | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    doubtful: bool = False
+    """A success was sent to the store: until its answer the files may be a result's, so nobody removes them."""
+
+    def unit(self) -> float:
+        """Predicted seconds of the next unit of work; the whole cost where nothing finer is known."""
+        if self.left is None or self.step >= self.steps:
+            return self.cost
+        return self.left / (self.steps - self.step)
+
+
+@dataclass(slots=True)
+class Seat:
+    """One worker that called: what it is, when it was last heard, when it last got anywhere, and the tokens whose end
+    it may not have heard of yet."""
+
+    hello: Hello
+    heard: float
+    moved: float
+    freed: set[str] = field(default_factory=set)
+    room_freed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Vital:
+    """How a worker is: seconds since it was `silent`, since it was `stuck` (0 while it holds nothing), the number of
+    leases it holds, and the predicted seconds of the longest unit of work among them."""
+
+    hello: Hello
+    silent: float
+    stuck: float
+    holding: int
+    unit: float
+
+
+class Desk:
+    """The five verbs over a store of jobs and a store of bytes, and what a supervisor asks."""
+
+    def __init__(
+        self, store: JobStore, blobs: BlobStore, *, finish: Finish, clock: Clock, board: Board | None = None
+    ) -> None:
+        """Nobody has called yet."""
+        self._store, self._blobs, self._finish, self._clock = store, blobs, finish, clock
+        self.board = board if board is not None else Board()
+        self._hands: dict[str, Hand] = {}
+        self._seats: dict[str, Seat] = {}
+        self._suspects: set[str] = set()
+        self._errands: set[asyncio.Task[None]] = set()
+
+    # -- the verbs
+
+    async def claim(self, ask: Claim) -> News:
+        """The long poll. Cancels end it at once; so does room that a worker without any gets back."""
+        worker = ask.hello.worker
+        seat = self._sit(ask.hello)
+        await self._take_back_unheard(worker, ask.holding)
+        news = await self._poll(seat, ask, self._room(worker, ask.room))
+        if self._seats.get(worker) is not seat:  # buried while it polled: nobody is there to make these
+            await self._return(news.leases)
+            return News((), news.cancelled)
+        seat.heard = self._clock.monotonic()
+        for lease in news.leases:
+            self._hand_over(seat, lease)
+        for token in news.cancelled:
+            await self._drop(token)
+        return news
+
+    async def beat(self, ask: Beats) -> Gone:
+        """Extend the leases, note the steps."""
+        now = self._clock.monotonic()
+        seat = self._seats.get(ask.worker)
+        if seat is not None:
+            seat.heard = now
+        for pulse in ask.beats:
+            hand = self._hands.get(pulse.token)
+            if hand is None:
+                continue
+            if seat is not None and (pulse.step, pulse.steps) != (hand.step, hand.steps):
+                seat.moved = now
+            hand.step, hand.steps, hand.left = pulse.step, pulse.steps, pulse.left
+            self.board.see(hand.job_id, pulse.step, pulse.steps, pulse.left)
+        gone = await self._store.beat(ask.worker, [Beat(p.token, p.step, p.steps) for p in ask.beats])
+        for token in gone:
+            await self._drop(token)
+        return Gone(gone)
+
+    async def input(self, token: str, digest: str) -> bytes:
+        """The packed raster of one input of the token's job. Raises TokenGone; BadMessage for a picture that is not
+        an input of that job; Internal if the bytes are missing."""
+        hand = await self._held(token)
+        if digest not in hand.brief.inputs:
+            raise BadMessage("the job has no such input")
+        packed = await self._blobs.read(input_key(hand.tenant, digest))
+        if packed is None:
+            raise Internal("an input of the job is no longer stored")
+        return packed
+
+    async def image(self, token: str, index: int, packed: bytes) -> None:
+        """Store one picture of the token's job, durably; again is allowed and replaces it. Raises TokenGone, and
+        BadMessage for a picture that was not ordered."""
+        hand = await self._held(token)
+        raster = _ordered(hand.brief, index, packed)
+        png, digest = await asyncio.to_thread(self._press, raster, hand.brief)
+        day = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y%m%d")
+        image = Image(result_key(hand.job_id, index, day, new_nonce()), raster.size, digest)
+        await self._blobs.write(image.key, png)
+        async with hand.lock:
+            still = self._hands.get(token) is hand
+            unneeded = hand.images.get(index) if still else image
+            if still:
+                hand.images[index] = image
+        await self._forget_files([unneeded] if unneeded else [])
+        if not still:
+            raise TokenGone
+        self._move(hand.worker)
+        self.board.stored(hand.job_id, len(hand.images))
+
+    async def end(self, ask: End) -> Closing:
+        """End the attempt. A repeated end, its first answer lost, is answered as the first. Raises ImagesMissing."""
+        hand = self._hands.get(ask.token)
+        if hand is None:
+            return await self._settle(ask, None)
+        async with hand.lock:
+            if ask.token not in self._hands:  # another call with this token ended it while this one waited
+                return await self._settle(ask, None)
+            closing = await self._settle(ask, hand)
+            del self._hands[ask.token]
+            if closing is Closing.STALE or ask.outcome is not Outcome.SUCCEEDED:
+                await self._forget_files(hand.images.values())
+        self._ended(hand, ask)
+        return closing
+
+    # -- what a supervisor asks
+
+    def vital(self, worker: str) -> Vital | None:
+        """How a worker is; None if it has not called yet."""
+        seat = self._seats.get(worker)
+        if seat is None:
+            return None
+        now = self._clock.monotonic()
+        hands = [hand for hand in self._hands.values() if hand.worker == worker]
+        stuck = now - seat.moved if hands else 0.0
+        unit = max((hand.unit() for hand in hands), default=0.0)
+        return Vital(seat.hello, now - seat.heard, stuck, len(hands), unit)
+
+    async def bury(self, worker: str, *, crashed: bool) -> int:
+        """The worker's process is gone: its jobs go back to the queue at once instead of when their leases lapse.
+        A crash counts against each of them; answers how many there were."""
+        self._seats.pop(worker, None)
+        tokens = [token for token, hand in self._hands.items() if hand.worker == worker]
+        if crashed and len(tokens) > 1:
+            self._suspects |= {self._hands[token].job_id for token in tokens}
+        for token in tokens:
+            await self._give_back(token, crashed=crashed)
+        return len(tokens)
+
+    def workers(self) -> tuple[Hello, ...]:
+        """Every worker that is known to be there."""
+        return tuple(seat.hello for seat in self._seats.values())
+
+    # -- seats and rooms
+
+    def _sit(self, hello: Hello) -> Seat:
+        now = self._clock.monotonic()
+        seat = self._seats.setdefault(hello.worker, Seat(hello, now, now))
+        seat.hello, seat.heard = hello, now
+        return seat
+
+    def _move(self, worker: str) -> None:
+        seat = self._seats.get(worker)
+        if seat is not None:
+            seat.moved = self._clock.monotonic()
+
+    def _room(self, worker: str, asked: int) -> int:
+        """While jobs that were together in a crashed worker are open, each worker gets one job at a time: then the
+        next crash tells which of them it was, and the others keep their good name."""
+        if not self._suspects:
+            return asked
+        held = sum(hand.worker == worker for hand in self._hands.values())
+        return min(asked, max(0, 1 - held))
+
+    async def _poll(self, seat: Seat, ask: Claim, room: int) -> News:
+        """Wait for news. When the worker hangs up, the store hears of it, so that no job goes to nobody."""
+        seat.room_freed.clear()
+        seat.freed &= set(ask.holding)
+        if room == 0 and seat.freed:  # it counts a job as held whose end is still on its way to it: ask again
+            return News()
+        news = asyncio.ensure_future(self._store.news(ask.hello.worker, room=room, seconds=ask.seconds))
+        waits: set[asyncio.Future[Any]] = {news}
+        if room == 0:
+            waits.add(asyncio.ensure_future(seat.room_freed.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not news.done():
+                return News()
+            if room > 0 and not news.result().leases:
+                self._suspects.clear()  # nothing is queued: whoever was suspected has ended or was cancelled
+            return news.result()
+        except asyncio.CancelledError:
+            news.add_done_callback(self._return_unclaimed)
+            raise
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _return_unclaimed(self, news: asyncio.Future[News]) -> None:
+        """The poll was given up just as it was answered."""
+        if not news.cancelled() and news.exception() is None and news.result().leases:
+            self._run_errand(self._return(news.result().leases))
+
+    def _run_errand(self, errand: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    async def _return(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            await self._store.release(lease.token)
+
+    async def _take_back_unheard(self, worker: str, holding: tuple[str, ...]) -> None:
+        """Leases whose answer never arrived: the worker does not know of them, and polls one at a time."""
+        for token in [t for t, hand in self._hands.items() if hand.worker == worker and t not in holding]:
+            await self._give_back(token, crashed=False)
+
+    # -- hands
+
+    def _hand_over(self, seat: Seat, lease: Lease) -> None:
+        worker = seat.hello.worker
+        if not any(hand.worker == worker for hand in self._hands.values()):
+            seat.moved = self._clock.monotonic()
+        self._hands[lease.token] = Hand(lease.job_id, lease.tenant, lease.brief, worker, lease.cost)
+        self.board.claimed(lease.job_id)
+
+    async def _held(self, token: str) -> Hand:
+        """The hand behind a token that holds a job right now; raises TokenGone."""
+        job = await self._store.leased(token)
+        if job is None:
+            await self._drop(token)
+            raise TokenGone
+        return self._hands.setdefault(token, _remembered(job))
+
+    async def _drop(self, token: str) -> None:
+        """The token holds nothing any more: the files of the attempt go."""
+        hand = self._hands.get(token)
+        if hand is None:
+            return
+        async with hand.lock:
+            if self._hands.pop(token, None) is None:
+                return
+            await self._forget_files([] if hand.doubtful else hand.images.values())
+        self._suspects.discard(hand.job_id)
+        self.board.forget(hand.job_id)
+        self._free(hand.worker, token)
+
+    async def _give_back(self, token: str, *, crashed: bool) -> None:
+        hand = self._hands[token]
+        async with hand.lock:
+            if self._hands.pop(token, None) is None:
+                return
+            with suppress(Unavailable):  # then the lease lapses by itself
+                await self._store.release(token, crashed=crashed)
+            await self._forget_files([] if hand.doubtful else hand.images.values())
+        self.board.forget(hand.job_id)
+
+    async def _settle(self, ask: End, hand: Hand | None) -> Closing:
+        """What the store says to this end."""
+        if ask.outcome is Outcome.FAILED:
+            fault: Fault = ask.fault.fault() if ask.fault is not None else Internal()
+            return await self._store.fail(ask.token, fault)
+        if ask.outcome is Outcome.RELEASED:
+            return await self._store.release(ask.token)
+        if hand is not None and len(hand.images) == hand.brief.count:
+            hand.doubtful = True
+            return await self._store.succeed(ask.token, [hand.images[i] for i in range(hand.brief.count)])
+        job = await self._store.leased(ask.token)
+        if job is None:  # holds nothing: the store tells a lost answer from a lost lease, and charges nobody
+            return await self._store.succeed(ask.token, ())
+        stored = hand.images if hand is not None else {}
+        raise ImagesMissing(", ".join(str(i) for i in range(job.brief.count) if i not in stored))
+
+    def _ended(self, hand: Hand, ask: End) -> None:
+        self._suspects.discard(hand.job_id)
+        self._move(hand.worker)
+        self._free(hand.worker, ask.token)
+        self.board.ended(hand.job_id, ask.outcome, seconds=ask.seconds, wall=ask.wall)
+
+    def _free(self, worker: str, token: str) -> None:
+        seat = self._seats.get(worker)
+        if seat is not None:
+            seat.freed.add(token)
+            seat.room_freed.set()
+
+    # -- files
+
+    def _press(self, raster: Raster, brief: Brief) -> tuple[bytes, str]:
+        """The marked PNG file and its SHA-256. Runs in a thread."""
+        png = self._finish(raster, brief)
+        return png, hashlib.sha256(png).hexdigest()
+
+    async def _forget_files(self, images: Iterable[Image]) -> None:
+        """Best effort: what stays is removed by the sweep, since no row names it."""
+        keys = [image.key for image in images]
+        if not keys:
+            return
+        with suppress(OSError, Fault):
+            await self._blobs.remove(keys)
+
+
+def _remembered(job: Job) -> Hand:
+    """A hand for a lease given out before this desk was set up; whose it is will show when that worker ends it."""
+    return Hand(job.id, job.tenant, job.brief, worker="")
+
+
+def _ordered(brief: Brief, index: int, packed: bytes) -> Raster:
+    """The picture, if the brief orders one like it at that index; raises BadMessage."""
+    if not 0 <= index < brief.count:
+        raise BadMessage(f"picture {index} of {brief.count}")
+    try:
+        raster = Raster.unpack(packed)
+    except ValueError as fault:
+        raise BadMessage(str(fault)) from fault
+    if raster.size != brief.size:
+        raise BadMessage(f"a picture of {raster.size} where {brief.size} was ordered")
+    return raster

@@ -1,0 +1,233 @@
+"""What worker and server say to each other, as frozen dataclasses and as JSON. Pure: knows no socket and no store.
+
+    claim  Claim → News      what I am, what room I have, what I hold   → leases, cancelled tokens
+    beat   Beats → Gone      a Pulse for every lease I hold             → tokens that hold nothing any more
+    end    End   → Ended     succeeded, failed or released              → done or stale
+
+`input` and `image` carry packed rasters and have no message. `decode` is strict: an unknown or missing member, or a
+value of another type, is a BadMessage that names the place (`leases[0].brief.size.width`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import orjson
+
+from danqing.core.errors import Fault, restore
+from danqing.core.job import Closing
+
+MOST_ROOM = 16
+LONGEST_POLL = 20.0
+MOST_BEATS = 256
+
+T = TypeVar("T")
+
+
+class BadMessage(Exception):
+    """The other side sent something that is not the message expected here."""
+
+
+class TokenGone(Exception):
+    """The token holds no job: it was cancelled, lapsed or ended. Drop the work."""
+
+
+class ImagesMissing(Exception):
+    """A job cannot succeed before every picture of it is stored; the message names the missing indices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a worker is. `worker` is its name, new at every start of the process; `models` are API names."""
+
+    worker: str
+    profile: str
+    models: tuple[str, ...]
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One long poll: up to `room` more leases, within `seconds`. `holding` are the tokens the worker knows of, so
+    that leases whose answer was lost go back to the queue at once."""
+
+    hello: Hello
+    room: int
+    seconds: float
+    holding: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.room <= MOST_ROOM:
+            raise ValueError(f"room is between 0 and {MOST_ROOM}, not {self.room}")
+        if not 0 <= self.seconds <= LONGEST_POLL:
+            raise ValueError(f"seconds is between 0 and {LONGEST_POLL:g}, not {self.seconds:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A sign of life for one lease: `step` of `steps` are done (0 of 0 before it started); `left` is the predicted
+    rest in seconds."""
+
+    token: str
+    step: int
+    steps: int
+    left: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.step <= self.steps:
+            raise ValueError(f"step {self.step} of {self.steps} is not possible")
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """Every lease that the worker holds."""
+
+    worker: str
+    beats: tuple[Pulse, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.beats) > MOST_BEATS:
+            raise ValueError(f"{len(self.beats)} beats at once")
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Tokens that hold no job any more."""
+
+    gone: tuple[str, ...] = ()
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RELEASED = "released"
+    """Given back unfinished, and not counted as an attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A fault on its way: the name of its class and its message."""
+
+    name: str
+    message: str
+
+    @staticmethod
+    def of(fault: Fault) -> Wrong:
+        """The fault, packed."""
+        return Wrong(type(fault).__name__, fault.message)
+
+    def fault(self) -> Fault:
+        """The fault, unpacked; an unknown name reads as Internal."""
+        return restore(self.name, self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of an attempt. `fault` goes with `failed` only. `seconds` of engine time were spent; `wall` seconds
+    passed between the claim and the last stored picture."""
+
+    token: str
+    outcome: Outcome
+    fault: Wrong | None = None
+    seconds: float = 0.0
+    wall: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.fault is not None) != (self.outcome is Outcome.FAILED):
+            raise ValueError("a fault goes with a failed outcome, and only with that")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of the end."""
+
+    closing: Closing
+
+
+def _plain(value: object) -> object:
+    """What orjson does not know by itself: read-only mappings."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def encode(message: object) -> bytes:
+    """A message (or any JSON value) as UTF-8 JSON."""
+    return orjson.dumps(message, default=_plain)
+
+
+def decode(kind: type[T], body: bytes) -> T:
+    """The message of that kind in `body`; raises BadMessage, which says where it is wrong."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as fault:
+        raise BadMessage(f"not JSON: {fault}") from fault
+    return typing.cast(T, _read(kind, value, kind.__name__))
+
+
+def _read(kind: Any, value: Any, at: str) -> Any:
+    """`value` as `kind`, a type as it is written in an annotation of a message."""
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _read_one_of(typing.get_args(kind), value, at)
+    if origin is tuple:
+        items = _expect(list, value, at)
+        return tuple(_read(typing.get_args(kind)[0], item, f"{at}[{i}]") for i, item in enumerate(items))
+    if origin is not None and issubclass(origin, Mapping):
+        members = _expect(dict, value, at)
+        kinds = typing.get_args(kind)[1]
+        return types.MappingProxyType({k: _read(kinds, v, f"{at}.{k}") for k, v in members.items()})
+    if dataclasses.is_dataclass(kind):
+        return _read_members(kind, _expect(dict, value, at), at)
+    if issubclass(kind, StrEnum):
+        return _made(kind, (_expect(str, value, at),), {}, at=at)
+    if kind is float and type(value) is int:
+        return float(value)
+    return _expect(kind, value, at)
+
+
+def _expect(kind: type, value: Any, at: str) -> Any:
+    """`value` if it is exactly of that type: True is no number, "1" neither."""
+    if type(value) is not kind:
+        raise BadMessage(f"{at}: expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _read_one_of(kinds: tuple[Any, ...], value: Any, at: str) -> Any:
+    """The first of the types that fits."""
+    for kind in kinds:
+        try:
+            return _read(kind, value, at)
+        except BadMessage as fault:
+            last = fault
+    raise last
+
+
+def _read_members(kind: Any, members: Mapping[str, Any], at: str) -> Any:
+    """A dataclass from its members, no fewer (but for defaults) and no more."""
+    hints = typing.get_type_hints(kind)
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(members) - set(known)):
+        raise BadMessage(f"{at}: unknown member {unknown[0]!r}")
+    for name, field in known.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in members:
+            raise BadMessage(f"{at}: {name!r} is missing")
+    values = {name: _read(hints[name], value, f"{at}.{name}") for name, value in members.items()}
+    return _made(kind, (), values, at=at)
+
+
+def _made(kind: Any, args: tuple[Any, ...], values: Mapping[str, Any], *, at: str) -> Any:
+    """The object; a refusal of its own becomes ours."""
+    try:
+        return kind(*args, **values)
+    except ValueError as fault:
+        raise BadMessage(f"{at}: {fault}") from fault

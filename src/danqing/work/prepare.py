@@ -1,0 +1,32 @@
+"""A lease to a work for the engine: fetch the inputs, set the deadline. Knows no engine."""
+
+from __future__ import annotations
+
+from danqing.core.events import Work
+from danqing.core.job import Lease
+from danqing.core.ports import Clock
+from danqing.core.raster import Raster
+from danqing.lease.client import LeaseClient
+
+
+async def prepare(lease: Lease, client: LeaseClient, clock: Clock) -> Work:
+    """The work, its inputs in order; an input named twice is fetched once. Raises TokenGone, ServerAway, Internal."""
+    deadline = clock.monotonic() + lease.run_seconds
+    brief = lease.brief
+    rasters: dict[str, Raster] = {}
+    for digest in dict.fromkeys(brief.inputs):
+        rasters[digest] = await client.input(lease.token, digest)
+    return Work(
+        token=lease.token,
+        model=brief.model,
+        prompt=brief.prompt,
+        negative_prompt=brief.negative_prompt,
+        inputs=tuple(rasters[digest] for digest in brief.inputs),
+        count=brief.count,
+        size=brief.size,
+        seed=brief.seed,
+        tenant=lease.tenant,
+        knobs=brief.knobs,
+        cost=lease.cost,
+        deadline=deadline,
+    )

@@ -1,0 +1,156 @@
+"""The worker: what the lease API offers goes to the engine, what the engine tells goes back. Knows no model, no SQL.
+
+Two threads: the engine's, which only ever calls `_hear`, and the loop's, where everything else happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from danqing.core.errors import Fault
+from danqing.core.events import Event, Started, Stepped
+from danqing.core.job import Lease
+from danqing.core.ports import Clock, Engine
+from danqing.lease.client import Dropped, LeaseClient, ServerAway
+from danqing.lease.messages import MOST_ROOM, BadMessage, End, Hello, ImagesMissing, Outcome, Pulse, TokenGone
+from danqing.work.finish import Making, deliver, refused
+from danqing.work.prepare import prepare
+
+BEAT_SECONDS = 5.0
+LEAST_BEAT = 0.1
+RELEASE_SECONDS = 2.0
+
+
+class Worker:
+    """Serves one engine, for up to `room` jobs at once. `run` returns after `stop`, with nothing held."""
+
+    def __init__(self, engine: Engine, client: LeaseClient, hello: Hello, *, room: int, clock: Clock) -> None:
+        """Nothing happens before `run`."""
+        self._engine, self._client, self._hello, self._clock = engine, client, hello, clock
+        self._room = min(room, MOST_ROOM)
+        self._held: dict[str, Making] = {}
+        self._told = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._log = structlog.get_logger("danqing.work").bind(worker=hello.worker)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self) -> None:
+        """Claim, make, deliver, until stopped."""
+        self._loop = asyncio.get_running_loop()
+        self._engine.listen(self._hear)
+        async with asyncio.TaskGroup() as tasks:
+            beat = tasks.create_task(self._beat())  # step counters out, every 5 s and on events
+            news = tasks.create_task(self._news(tasks))  # claims and cancels in, one long poll
+            await self._stopping.wait()
+            news.cancel()
+            await asyncio.gather(*(self._let_go(making) for making in list(self._held.values())))
+            beat.cancel()
+
+    def stop(self) -> None:
+        """Give everything back and end. Call it on the loop's thread."""
+        self._stopping.set()
+
+    async def _news(self, tasks: asyncio.TaskGroup) -> None:
+        async for news in self._client.news(
+            self._hello, room=self._room_left, holding=lambda: tuple(self._held)
+        ):
+            match news:
+                case Lease():
+                    making = self._held[news.token] = Making(news, self._clock.monotonic())
+                    making.task = tasks.create_task(
+                        self._make(making)
+                    )  # inputs → lanes → images → end(token)
+                case Dropped():
+                    self._drop(news.token)
+
+    async def _make(self, making: Making) -> None:
+        token = making.lease.token
+        try:
+            try:
+                self._engine.start(await prepare(making.lease, self._client, self._clock))
+                end = await deliver(making, self._client, self._clock.monotonic)
+            except (ServerAway, BadMessage, Fault) as fault:
+                self._engine.cancel(token)
+                end = refused(token, fault)
+                self._log.warning("attempt failed", job=making.lease.job_id, reason=repr(fault))
+            await self._end(making, end)
+        except TokenGone:
+            self._engine.cancel(token)
+        finally:
+            self._held.pop(token, None)
+
+    async def _end(self, making: Making, end: End) -> None:
+        """Say how it went. A server that stays away longer than the lease lives has given the job to somebody else."""
+        making.ending = True
+        try:
+            await self._client.end(end)
+        except (
+            ImagesMissing,
+            BadMessage,
+        ) as fault:  # the server forgot the pictures, as a restarted one does
+            self._log.warning("end refused", job=making.lease.job_id, reason=str(fault))
+            await self._release(end.token)
+        except ServerAway as fault:
+            self._log.warning("end not delivered", job=making.lease.job_id, reason=str(fault))
+
+    async def _release(self, token: str) -> None:
+        with suppress(ServerAway, BadMessage):
+            await self._client.end(End(token, Outcome.RELEASED), seconds=RELEASE_SECONDS)
+
+    async def _let_go(self, making: Making) -> None:
+        """Stopping: an end already under way may arrive; everything else goes back to the queue, no attempt counted."""
+        if making.task is None:
+            return
+        if making.ending:
+            await asyncio.wait([making.task], timeout=RELEASE_SECONDS)
+        making.task.cancel()
+        self._engine.cancel(making.lease.token)
+        if not making.ending:
+            await self._release(making.lease.token)
+
+    def _drop(self, token: str) -> None:
+        """The job was cancelled or taken away: stop making it, say nothing."""
+        making = self._held.get(token)
+        if making is None or making.ending or making.task is None:
+            return
+        making.task.cancel()
+        self._engine.cancel(token)
+        self._held.pop(token, None)
+
+    def _room_left(self) -> int:
+        return max(0, self._room - len(self._held))
+
+    async def _beat(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), BEAT_SECONDS)
+            self._told.clear()
+            beats = tuple(Pulse(m.lease.token, m.step, m.steps, m.left) for m in self._held.values())
+            if beats:
+                with suppress(ServerAway):
+                    for token in await self._client.beat(self._hello.worker, beats):
+                        self._drop(token)
+            await asyncio.sleep(LEAST_BEAT)
+
+    def _hear(self, event: Event) -> None:
+        """Called from the engine's thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: nobody is interested any more
+                self._loop.call_soon_threadsafe(self._note, event)
+
+    def _note(self, event: Event) -> None:
+        making = self._held.get(event.token)
+        if making is None:
+            return
+        match event:
+            case Started(steps=steps):
+                making.steps = steps
+                self._told.set()
+            case Stepped(step=step, steps=steps, left=left):
+                making.step, making.steps, making.left = step, max(step, steps), left
+                self._told.set()
+            case _:
+                making.events.put_nowait(event)
