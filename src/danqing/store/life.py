@@ -34,6 +34,8 @@ class Rules:
     """How long an ended job, its pictures' links and its idempotency key are kept."""
     queue_limit: int = 1000
     """Open jobs in all."""
+    tenant_limit: int = 1000
+    """Open jobs of one tenant."""
     quarantine_seconds: float = 3600.0
     """How long a request that crashed its workers to the limit is refused when it comes again."""
     sweep_rows: int = 200
@@ -80,8 +82,7 @@ def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[S
     if known is not None:
         return Outcome(Submitted(known, replayed=True))
     _refuse_quarantined(conn, tenant, draft, at)
-    if conn.execute(*statements.count_open()).scalar_one() >= at.rules.queue_limit:
-        raise QueueFull
+    _refuse_crowd(conn, tenant, at.rules)
     _hold(conn, tenant, draft.brief.count)
     conn.execute(*statements.add_job(_new_row(tenant, draft, at)))
     for digest in dict.fromkeys(draft.brief.inputs):
@@ -105,12 +106,31 @@ def _replayed(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Job | 
     row = conn.execute(*statements.find_key(tenant, draft.idempotency_key)).mappings().first()
     if row is None:
         return None
-    if row["expires"] is not None and row["expires"] <= at.wall:
-        conn.execute(*statements.free_key(row["id"]))
-        return None
-    if row["req_hash"] != draft.fingerprint:
+    if answers(row, draft.fingerprint, at.wall):
+        return rows.read_job(row)
+    conn.execute(*statements.free_key(row["id"]))
+    return None
+
+
+def answers(row: RowMapping, fingerprint: str, wall: float) -> bool:
+    """Whether the job of an idempotency key answers a request that came with it; False once its life is over.
+    Raises SameKeyOtherOrder."""
+    if row["expires"] is not None and row["expires"] <= wall:
+        return False
+    if row["req_hash"] != fingerprint:
         raise SameKeyOtherOrder
-    return rows.read_job(row)
+    return True
+
+
+def _refuse_crowd(conn: Connection, tenant: str, rules: Rules) -> None:
+    everybody = conn.execute(*statements.count_open()).scalar_one()
+    if everybody >= rules.queue_limit:
+        raise QueueFull
+    # All jobs together are fewer than one tenant may have, or its own must be counted.
+    if everybody >= rules.tenant_limit:
+        own = conn.execute(*statements.count_open_of(tenant)).scalar_one()
+        if own >= rules.tenant_limit:
+            raise QueueFull
 
 
 def _refuse_quarantined(conn: Connection, tenant: str, draft: Draft, at: Moment) -> None:

@@ -147,6 +147,13 @@ class SqliteStore:
         """See `JobStore`."""
         return await self._write("submit", lambda conn: life.submit(conn, tenant, draft, self._moment()))
 
+    async def replay(self, tenant: str, key: str, fingerprint: str) -> Job | None:
+        """See `JobStore`."""
+        found = await self._read(statements.find_key(tenant, key))
+        if not found or not life.answers(found[0], fingerprint, self._clock.wall()):
+            return None
+        return rows.read_job(found[0])
+
     async def get(self, tenant: str, job_id: str) -> Job | None:
         """See `JobStore`."""
         return await self._read_job(statements.find_job(tenant, job_id, self._clock.wall()))

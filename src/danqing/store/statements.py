@@ -131,6 +131,12 @@ def count_open() -> Select[Any]:
 
 
 @verb
+def count_open_of(tenant: str) -> Select[Any]:
+    """One tenant's jobs that have not ended."""
+    return select(func.count()).select_from(job).where(_OPEN, owned_by(tenant))
+
+
+@verb
 def hold(tenant: str, pictures: int) -> Update:
     """Reserve pictures of an account if it has room."""
     return (
