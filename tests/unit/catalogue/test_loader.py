@@ -1,0 +1,128 @@
+"""The shipped catalogue, and what a bad file says before the start is stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from danqing.catalogue.loader import CatalogueError, load, read
+from danqing.core.raster import Size
+
+SMALL = """
+[family]
+key = "QE"
+routes = { "dashscope/multimodal-generation" = ["sync"] }
+images = [1, 3]
+count = [1, 6]
+size = { default_area = 1048576 }
+[models.one]
+"""
+
+NAMES = {
+    *("qwen-image-edit-max", "qwen-image-edit-max-2026-01-16", "qwen-image-edit"),
+    *("qwen-image-edit-plus", "qwen-image-edit-plus-2025-12-15", "qwen-image-edit-plus-2025-10-30"),
+    *("qwen-image-2.0-pro", "qwen-image-2.0-pro-2026-03-03", "qwen-image-2.0-pro-2026-04-22"),
+    *("qwen-image-2.0-pro-2026-06-22", "qwen-image-2.0", "qwen-image-2.0-2026-03-03"),
+    *(
+        "qwen-image-max",
+        "qwen-image-max-2025-12-30",
+        "qwen-image-plus",
+        "qwen-image-plus-2026-01-09",
+        "qwen-image",
+    ),
+}
+
+
+def test_every_shipped_name_is_there() -> None:
+    assert set(load()) == NAMES
+
+
+def test_an_alias_has_all_the_values_of_its_model() -> None:
+    models = load()
+    for model in models.values():
+        if model.alias_of is None:
+            continue
+        target = models[model.alias_of]
+        assert (model.size, model.count, model.price, model.rate) == (
+            *(target.size, target.count),
+            *(target.price, target.rate),
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "price"),
+    [
+        ("qwen-image-edit-max", 0.5),
+        ("qwen-image-edit-plus", 0.2),
+        ("qwen-image-edit", 0.3),
+        ("qwen-image", 0.25),
+    ],
+)
+def test_prices_are_those_of_the_contract(name: str, price: float) -> None:
+    assert load()[name].price.amount == price
+
+
+def test_a_model_overrides_whole_values_of_its_family() -> None:
+    edit = load()["qwen-image-edit"]
+    assert edit.count == (1, 1)
+    assert not edit.size.settable
+    assert dict(edit.knobs) == {}
+
+
+def test_free_sizes_of_max_hold_every_preset_of_its_siblings() -> None:
+    models = load()
+    low, high = models["qwen-image-max"].size.sides or (0, 0)
+    assert all(
+        low <= min(p.width, p.height) and max(p.width, p.height) <= high
+        for p in models["qwen-image"].size.presets
+    )
+    assert models["qwen-image-max"].size.default == Size(1664, 928)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        (SMALL + "prompt_char = 800\n", "models.one.prompt_char", "unknown key"),
+        (SMALL + "count = [3, 1]\n", "models.one.count", "lower bound first"),
+        (SMALL + "count = [true, 2]\n", "models.one.count", "two whole numbers"),
+        (SMALL + "prompt_chars = '800'\n", "models.one.prompt_chars", "whole number"),
+        (SMALL + "size = {}\n", "models.one.size.default", "default size or a default area"),
+        (SMALL + "size = { default_area = 9, sides = 5 }\n", "models.one.size.sides", "two whole numbers"),
+        (SMALL + "routes = {}\n", "models.one.routes", "served somewhere"),
+        (SMALL + "routes = { x = ['maybe'] }\n", "models.one.routes.x", "sync, async"),
+        (SMALL + "alias_of = 'two'\n", "models.one.alias_of", "not a model of this file"),
+        (SMALL + "[models.one.knobs.k]\ntype = 'colour'\ndefault = 1\n", "models.one.knobs.k.type", "one of"),
+        (
+            SMALL + "[models.one.knobs.k]\ntype = 'int'\ndefault = true\n",
+            "models.one.knobs.k.default",
+            "of type int",
+        ),
+        (SMALL + "rate = { limit = 2 }\n", "models.one.rate.seconds", "missing"),
+        (SMALL + "labels = { a = 1 }\n", "models.one.labels", "table of strings"),
+        (SMALL.replace('key = "QE"\n', ""), "models.one.key", "missing"),
+        (SMALL + "[extra]\n", "extra", "unknown key"),
+        ("[family]\n", "models", "missing"),
+    ],
+)
+def test_a_bad_file_is_refused_by_file_and_key(text: str, key: str, problem: str) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        read(text, "bad.toml")
+    assert (caught.value.file, caught.value.key) == ("bad.toml", key)
+    assert problem in str(caught.value)
+
+
+def test_a_file_that_is_no_toml_is_refused_by_name() -> None:
+    with pytest.raises(CatalogueError, match=r"bad\.toml: not TOML"):
+        read("[", "bad.toml")
+
+
+def test_an_operator_can_add_a_model_by_adding_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SMALL.replace("models.one", "models.mine"))
+    assert load(tmp_path)["mine"].images == (1, 3)
+
+
+def test_a_name_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SMALL.replace("models.one", "models.qwen-image"))
+    with pytest.raises(CatalogueError, match="already in another file"):
+        load(tmp_path)
