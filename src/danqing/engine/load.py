@@ -52,6 +52,7 @@ def load_family(checkpoint: Checkpoint, device: Device) -> Family:
     Raises BadCheckpoint with the reason in words."""
     folder = checkpoint.folder or _fetched(checkpoint)
     opener = _opener(check_folder(folder))
+    _still_bars()
     try:
         return opener(folder, torch.device(device.kind), device.dtype)
     except (OSError, KeyError) as error:
@@ -96,6 +97,15 @@ def _opener(kind: str) -> Opener:
     module, name = FAMILIES[kind].split(":")
     opener: Opener = getattr(importlib.import_module(module), name)
     return opener
+
+
+def _still_bars() -> None:
+    """The libraries' own progress bars would draw into the log of a worker."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def _fetched(checkpoint: Checkpoint) -> Path:

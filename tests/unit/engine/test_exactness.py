@@ -59,7 +59,7 @@ def latents_of(family: QwenImage21, profile: Profile, work: Work, *, together: b
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("inputs", [0, 1, 2, 3])
 def test_alone_is_the_stock_pipeline(
-    family: QwenImage21, stock: Any, profile: Profile, inputs: int, count: int, negative: str | None
+    *, family: QwenImage21, stock: Any, profile: Profile, inputs: int, count: int, negative: str | None
 ) -> None:
     work = make_work(inputs=inputs, count=count, negative=negative)
     expected = stock_call(stock, work, "latent")

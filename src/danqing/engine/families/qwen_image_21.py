@@ -110,16 +110,12 @@ class QwenImage21:
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         """Load the modules of a diffusers folder; safetensors only, no code of the folder is run."""
-        how = {"use_safetensors": True, "local_files_only": True}
+        how = {"use_safetensors": True, "local_files_only": True, "dtype": dtype}
         self.device, self.dtype = device, dtype
         self.processor: Any = build_processor(folder)
-        self.encoder = Qwen3VLForConditionalGeneration.from_pretrained(
-            folder / "text_encoder", dtype=dtype, **how
-        )
-        self.transformer = QwenImage21Transformer2DModel.from_pretrained(
-            folder / "transformer", torch_dtype=dtype, **how
-        )
-        self.vae = AutoencoderKLQwenImage21.from_pretrained(folder / "vae", torch_dtype=dtype, **how)
+        self.encoder = Qwen3VLForConditionalGeneration.from_pretrained(folder / "text_encoder", **how)
+        self.transformer = QwenImage21Transformer2DModel.from_pretrained(folder / "transformer", **how)
+        self.vae = AutoencoderKLQwenImage21.from_pretrained(folder / "vae", **how)
         for module in (self.encoder, self.transformer, self.vae):
             module.to(device).eval().requires_grad_(False)
         self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
@@ -413,7 +409,7 @@ class _Costs:
     @staticmethod
     def _prefix(plan: Plan) -> int:
         words = max(len(plan.work.prompt.encode()), len((plan.negative or "").encode()))
-        return 16 + words // 3 + sum(_tokens(size) + 4 for size in plan.inputs)
+        return 16 + words // 2 + sum(_tokens(size) + 4 for size in plan.inputs)
 
 
 def _flops_per_pixel(levels: Any, patch: int | None) -> float:
