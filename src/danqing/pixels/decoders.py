@@ -83,7 +83,7 @@ class Decoders:
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the decoders that run now."""
-        return tuple(decoder.pid for decoder in self._alive)
+        return tuple(decoder.pid for decoder in self._alive if decoder.lives)
 
     async def start(self) -> None:
         """Start the processes; returns when all are ready. Raises Unavailable if one does not start."""
