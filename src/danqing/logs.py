@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
@@ -83,9 +83,9 @@ class _Bridge(logging.Handler):
 
 
 def configure(
-    level: str, *, form: Literal["auto", "json", "text"], prompts: bool, stream: Any = None
+    level: str, *, form: str, prompts: bool, stream: Any = None
 ) -> None:
-    """Set logging up for this process: once, at its door."""
+    """Set logging up for this process, once, at its door. `form`: auto (text on a terminal), json or text."""
     out = sys.stderr if stream is None else stream
     least = logging.getLevelNamesMapping()[level.upper()]
     as_text = form == "text" or (form == "auto" and out.isatty())

@@ -175,10 +175,14 @@ def load(**flags: Any) -> Settings:
 
         @classmethod
         def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the library passes it by name)
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            written = TomlConfigSettingsSource(settings_cls, toml_file=file)
-            return sources["init_settings"], sources["env_settings"], written
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
     try:
         return Sourced(**{"data": data, **given})

@@ -33,7 +33,7 @@ def add(folder: Path) -> LinkKey:
     numbers = [int(path.stem.removeprefix("link-")) for path in _files(folder)]
     path = folder / f"link-{max(numbers, default=0) + 1:04d}.json"
     key = LinkKey("DQ" + secrets.token_hex(8).upper(), secrets.token_bytes(32))
-    _create(path, json.dumps({"id": key.id, "secret": key.secret.hex()}).encode())
+    create(path, json.dumps({"id": key.id, "secret": key.secret.hex()}).encode())
     return _read(path)
 
 
@@ -52,8 +52,9 @@ def _read(path: Path) -> LinkKey:
     return key
 
 
-def _create(path: Path, data: bytes) -> None:
-    """Whole or not at all, and never over another: written beside, synced, then linked to its name."""
+def create(path: Path, data: bytes) -> None:
+    """A secret's file, readable by its owner only: whole or not at all, and never over another. Written beside,
+    synced, then linked to its name."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -10,25 +10,17 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from danqing.cli.remote import CallFailed
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A new key: its public id, and the whole key, which is shown this once."""
-
-    key_id: str
-    secret: str
+from danqing.core.keys import IssuedKey
 
 
 class Operator(Protocol):
     """What an operator may do with keys."""
 
-    def create_key(self, name: str, *, tenant: str) -> Made:
+    def create_key(self, name: str, *, tenant: str) -> IssuedKey:
         """A new key for the tenant."""
         ...
 
@@ -75,10 +67,10 @@ class SocketOperator:
             raise CallFailed(str(told.get("error", f"the server answered {answer.status}")))
         return told
 
-    def create_key(self, name: str, *, tenant: str) -> Made:
+    def create_key(self, name: str, *, tenant: str) -> IssuedKey:
         """See Operator."""
         told = self.ask("POST", "/keys", {"name": name, "tenant": tenant})
-        return Made(told["key_id"], told["key"])
+        return IssuedKey(told["key_id"], told["key"])
 
     def list_keys(self) -> list[dict[str, Any]]:
         """See Operator."""

@@ -12,12 +12,18 @@ import typer
 
 
 def worker(
+    *,
     socket: Annotated[Path, typer.Option(help="the server's lease socket")],
     profile: Annotated[str, typer.Option(help="bundled profile or file")] = "miniature",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     threads: Annotated[int, typer.Option(help="threads of torch on a CPU; 0 leaves it to torch")] = 0,
+    name: Annotated[str, typer.Option(help="what the server calls this worker")] = "worker",
+    log: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
+    log_format: Annotated[str, typer.Option(help="auto, json or text")] = "auto",
 ) -> None:
     """Make pictures for a server on this machine."""
     from danqing.app import run_worker
+    from danqing.logs import configure
 
-    run_worker(socket, profile, device=device, threads=threads or None)
+    configure(log, form=log_format, prompts=False)
+    run_worker(socket, profile, name=name, device=device, threads=threads or None)

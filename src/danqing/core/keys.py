@@ -28,3 +28,11 @@ class Account:
     quota: int | None
     held: int
     used: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A key as its owner gets it: the public id, and the whole key, which is shown this once."""
+
+    key_id: str
+    secret: str

@@ -1,4 +1,4 @@
-"""What the catalogue says of an API model: its limits, defaults and price. Data only; knows no protocol and no weights."""
+"""What the catalogue says of an API model: limits, defaults, price. Data only; knows no protocol and no weights."""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ class Raster:
         if self.channels not in (3, 4):
             raise ValueError(f"a raster has 3 or 4 channels, not {self.channels}")
         if len(self.data) != self.size.area * self.channels:
-            raise ValueError(f"{len(self.data)} bytes do not make a {self.size} picture of {self.channels} channels")
+            raise ValueError(
+                f"{len(self.data)} bytes do not make a {self.size} picture of {self.channels} channels"
+            )
 
     def pack(self) -> bytes:
         """The raster as bytes for a socket or a store; `unpack` reads them back."""

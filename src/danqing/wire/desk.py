@@ -11,6 +11,8 @@ from danqing.core.job import Job
 from danqing.core.ports import BlobStore, Clock, JobStore
 from danqing.intake.health import Probe
 from danqing.intake.intake import Intake
+from danqing.lease.board import Board
+from danqing.wire.guard import Crowd
 from danqing.wire.meter import Meter
 
 DAY = 86_400
@@ -30,8 +32,8 @@ class Desk:
     public_url: str | None = None
     link_seconds: int = DAY
     body_seconds: float = 60.0
-    requests: int = 2048
-    requests_per_address: int = 100
+    crowd: Crowd = field(default_factory=Crowd)
+    board: Board = field(default_factory=Board)
     meter: Meter = field(default_factory=Meter)
 
     def links(self, request: Request, job: Job) -> tuple[str, ...]:

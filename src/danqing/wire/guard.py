@@ -94,11 +94,16 @@ class Crowd:
     """How many requests are in progress, in all and by client address. A proxy on this machine speaks for many
     clients, so loopback addresses are counted in all only."""
 
-    def __init__(self, most: int, most_per_address: int) -> None:
+    def __init__(self, most: int = 2048, most_per_address: int = 100) -> None:
         """Limits on requests in progress at the same time."""
         self._most, self._most_per_address = most, most_per_address
         self._total = 0
         self._by_address: Counter[str] = Counter()
+
+    @property
+    def size(self) -> int:
+        """Requests in progress."""
+        return self._total
 
     def inside(self, scope: Scope) -> _Place:
         """A place for the length of a request; entering raises QueueFull when there is none."""

@@ -12,7 +12,7 @@ import danqing
 from danqing.core.errors import BadOrder, Fault, Internal, MethodRefused, NoSuchRoute
 from danqing.wire.dashscope import routes as dashscope
 from danqing.wire.desk import Desk
-from danqing.wire.guard import Crowd, Guard
+from danqing.wire.guard import Guard
 from danqing.wire.native import routes as native
 
 TITLE = "Danqing"
@@ -28,8 +28,7 @@ def build(desk: Desk) -> FastAPI:
     app.add_exception_handler(Fault, _on_fault)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    crowd = Crowd(desk.requests, desk.requests_per_address)
-    app.add_middleware(Guard, answer=dashscope.refuse, observe=desk.meter.observe, crowd=crowd)
+    app.add_middleware(Guard, answer=dashscope.refuse, observe=desk.meter.observe, crowd=desk.crowd)
     return app
 
 

@@ -1,0 +1,435 @@
+"""The wiring: which concrete part stands behind each port, in which order things start and stop. Decides nothing.
+
+A server process starts from the inside out (store, bytes, decoders, lease socket, worker, HTTP) and stops from the
+outside in, so that whatever accepts work has everything it needs behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from danqing import logs
+from danqing.blobs import secret_keys
+from danqing.blobs.folder import FolderBlobs
+from danqing.catalogue.loader import CatalogueError
+from danqing.catalogue.loader import load as load_catalogue
+from danqing.core.errors import Fault
+from danqing.core.keys import ApiKey, IssuedKey
+from danqing.core.models import Model
+from danqing.core.order import Brief
+from danqing.core.raster import Raster
+from danqing.intake.health import Vital, WorkerVital
+from danqing.intake.inputs import Inputs
+from danqing.intake.intake import Intake, Terms
+from danqing.intake.keys import PEPPER_BYTES, Keys
+from danqing.lease import address
+from danqing.lease.desk import Desk as LeaseDesk
+from danqing.lease.server import LeaseServer, Verb
+from danqing.outbound.get import Getter
+from danqing.pixels.decoders import Decoders
+from danqing.pixels.marks import mark
+from danqing.pixels.png import encode
+from danqing.profiles.loader import BadProfile, Profile, load_profile
+from danqing.settings import Settings
+from danqing.store.life import Rules
+from danqing.store.lock import FolderHeld
+from danqing.store.sqlite import SqliteStore
+from danqing.wire.desk import Desk
+from danqing.wire.http import build
+from danqing.work.supervise import Phase, Supervisor
+
+SWEEP_SECONDS = 30.0
+STALE_SECONDS = 26 * 3600.0
+STALE_EVERY = 3600.0
+HEAD_SECONDS = 10
+WATERMARK = "Qwen-Image"
+
+_log = structlog.get_logger(room="app")
+
+
+class StartRefused(Exception):
+    """The server cannot start; the message says why, for a person."""
+
+
+class SystemClock:
+    """`core.ports.Clock` by the operating system."""
+
+    def monotonic(self) -> float:
+        """Seconds since boot."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+
+# -- what the command line asks without a server
+
+
+def offers(settings: Settings) -> list[dict[str, Any]]:
+    """Every API model and what stands behind it on this installation. Raises StartRefused."""
+    models, profile = _data(settings)
+    rows = []
+    for model in models.values():
+        checkpoint = profile.checkpoint(model.name)
+        rows.append(
+            {
+                "model": model.name,
+                "images": "–".join(map(str, model.images)),
+                "count": "–".join(map(str, model.count)),
+                "checkpoint": checkpoint.name if checkpoint else "not served",
+                "relation": str(checkpoint.relation) if checkpoint else "",
+                "licence": checkpoint.licence if checkpoint else "",
+            }
+        )
+    return rows
+
+
+def port_taken(host: str, port: int) -> bool:
+    """Whether somebody listens there already, or the address is not of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+class FolderOperator:
+    """Key commands on a data folder that no server holds."""
+
+    def __init__(self, keys: Keys, loop: asyncio.Runner) -> None:
+        """Made by `folder_operator`."""
+        self._keys, self._loop = keys, loop
+
+    def create_key(self, name: str, *, tenant: str) -> IssuedKey:
+        """A new key for the tenant."""
+        made = self._loop.run(self._keys.create(name, tenant=tenant))
+        return IssuedKey(made.record.key_id, made.secret)
+
+    def list_keys(self) -> list[dict[str, Any]]:
+        """All keys, oldest first, without secrets."""
+        return [_shown(key) for key in self._loop.run(self._keys.list())]
+
+    def revoke_key(self, key_id: str) -> bool:
+        """Revoke; False if there is no such key."""
+        return self._loop.run(self._keys.revoke(key_id))
+
+
+@contextmanager
+def folder_operator(data: Path) -> Iterator[FolderOperator]:
+    """Hold the folder for one operator command. Raises StartRefused if a server holds it."""
+    with asyncio.Runner() as loop:
+        store = SqliteStore(data / "danqing.sqlite3", SystemClock())
+        try:
+            loop.run(store.open("an operator command"))
+        except (FolderHeld, OSError) as fault:
+            raise StartRefused(str(fault)) from fault
+        try:
+            yield FolderOperator(Keys(store, pepper=pepper(data), clock=SystemClock()), loop)
+        finally:
+            loop.run(store.close())
+
+
+def run_worker(where: Path, profile_name: str, *, name: str, device: str, threads: int | None) -> None:
+    """Be a worker process: load the profile's checkpoints and serve the lease socket until the server is gone."""
+    from danqing.engine.build import open_engine
+    from danqing.work.process import Opened, main
+
+    profile = load_profile(profile_name)
+
+    def opened() -> Opened:
+        engine = open_engine(profile, device, threads)
+        return Opened(engine, profile.name, tuple(profile.models), device)
+
+    main(opened, name=name, socket=where, clock=SystemClock())
+
+
+# -- the server
+
+
+async def run(settings: Settings, *, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. `ready` gets one line when pictures can be made. Raises StartRefused."""
+    logs.configure(settings.log.level, form=settings.log.format, prompts=settings.log.prompts)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        await _serve(settings, stack, stopping, ready)
+
+
+def _data(settings: Settings) -> tuple[Mapping[str, Model], Profile]:
+    """Catalogue and profile, the two things that are data."""
+    try:
+        return load_catalogue(), load_profile(settings.engine.profile)
+    except (CatalogueError, BadProfile) as fault:
+        raise StartRefused(str(fault)) from fault
+
+
+async def _serve(
+    settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event, ready: Callable[[str], None]
+) -> None:
+    models, profile = _data(settings)
+    clock = SystemClock()
+    store = await _open_store(settings, clock)
+    stack.push_async_callback(store.close)
+    blobs = FolderBlobs(settings.data / "blobs", settings.data / "secrets")
+    keys = Keys(store, pepper=pepper(settings.data), clock=clock)
+    lease_desk = LeaseDesk(store, blobs, finish=finisher(models), clock=clock)
+    where = await _open_lease(settings, stack, LeaseServer(lease_desk, operator=operator_verbs(keys)))
+    supervisor = Supervisor({"main": worker_command(settings, where)}, lease_desk, clock=clock)
+    supervisor.start()
+    stack.push_async_callback(supervisor.stop)
+    decoders = Decoders(settings.inputs.decoders)
+    await decoders.start()
+    stack.push_async_callback(decoders.close)
+    getter = Getter(allow=frozenset(settings.inputs.allow))
+    stack.push_async_callback(getter.close)
+    intake = Intake(
+        store=store,
+        inputs=Inputs(decoders, getter, blobs),
+        keys=keys,
+        models=models,
+        clock=clock,
+        terms=_terms(settings),
+    )
+    desk = Desk(
+        intake=intake,
+        blobs=blobs,
+        store=store,
+        clock=clock,
+        vital=prober(supervisor, profile, store),
+        board=lease_desk.board,
+        public_url=settings.server.public_url,
+        link_seconds=settings.server.link_seconds,
+        body_seconds=settings.limits.body_seconds,
+    )
+    await stack.enter_async_context(_upkeep(store, blobs))
+    url = await _listen(settings, stack, desk)
+    store.tell(url)
+    stack.callback(_announce(settings.data, url))
+    if await _until_ready(supervisor, stopping):
+        ready(f"Danqing is ready at {url}  (profile {profile.name}; data in {settings.data})")
+    await stopping.wait()
+    _log.info("stopping")
+    intake.close()
+    await _drained(desk, settings.server.stop_seconds + 1.0)
+
+
+async def _open_store(settings: Settings, clock: SystemClock) -> SqliteStore:
+    rules = Rules(queue_limit=settings.limits.queue)
+    store = SqliteStore(settings.data / "danqing.sqlite3", clock, rules=rules)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        await store.open("starting")
+    except (FolderHeld, OSError) as fault:
+        raise StartRefused(str(fault)) from fault
+    if store.warning:
+        _log.warning(store.warning)
+    return store
+
+
+async def _open_lease(settings: Settings, stack: AsyncExitStack, server: LeaseServer) -> Path:
+    try:
+        where = address.new_socket()
+    except address.NoShortPlace as fault:
+        raise StartRefused(str(fault)) from fault
+    await server.start(where)
+    stack.callback(address.close, settings.data, where)
+    stack.push_async_callback(server.stop)
+    address.record(settings.data, where)
+    return where
+
+
+async def _listen(settings: Settings, stack: AsyncExitStack, desk: Desk) -> str:
+    """HTTP, with a deadline for heads; answers the URL of this server for clients on this machine."""
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
+    from granian.server.embed import Server
+
+    host, port = settings.server.host, settings.server.port or free_port(settings.server.host)
+    if port_taken(host, port):
+        raise StartRefused(
+            f"{host}:{port} is taken, or not an address of this machine; choose another with --port"
+        )
+    server = Server(
+        build(desk),
+        address=host,
+        port=port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEAD_SECONDS * 1000, max_buffer_size=64 * 1024),
+        websockets=False,
+        log_enabled=False,
+    )
+    serving = asyncio.ensure_future(server.serve())
+
+    async def hang_up() -> None:
+        server.stop()  # type: ignore[no-untyped-call]
+        await asyncio.wait({serving}, timeout=HEAD_SECONDS)
+
+    stack.push_async_callback(hang_up)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 (asked for by the operator)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on right now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _announce(data: Path, url: str) -> Callable[[], None]:
+    """Leave word in the data folder of where the server is; answers what takes it back."""
+    note = data / "server.json"
+    draft = note.with_suffix(".draft")
+    draft.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
+    draft.replace(note)
+    return lambda: note.unlink(missing_ok=True)
+
+
+async def _until_ready(supervisor: Supervisor, stopping: asyncio.Event) -> bool:
+    """Wait for a worker; False if the server is told to stop first."""
+    while not stopping.is_set():
+        if any(standing.phase is Phase.READY for standing in supervisor.standing()):
+            return True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), 0.02)
+    return False
+
+
+async def _drained(desk: Desk, seconds: float) -> None:
+    """Wait until the calls in progress have their answers, at most so long."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while desk.crowd.size and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (a count, no event)
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def _upkeep(store: SqliteStore, blobs: FolderBlobs) -> AsyncIterator[None]:
+    """The sweeper, for as long as the server runs."""
+    task = asyncio.ensure_future(_sweep_for_ever(store, blobs))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _sweep_for_ever(store: SqliteStore, blobs: FolderBlobs) -> None:
+    strays_at = 0.0
+    while True:
+        try:
+            await blobs.remove(await store.sweep())
+            if time.monotonic() >= strays_at:
+                strays_at = time.monotonic() + STALE_EVERY
+                await blobs.remove(await store.unnamed(await blobs.stale(STALE_SECONDS)))
+        except (Fault, OSError) as fault:
+            _log.warning("sweep failed", error=str(fault))
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+# -- parts
+
+
+def pepper(data: Path) -> bytes:
+    """The secret under which keys are hashed: made once, readable by the owner alone."""
+    path = data / "secrets" / "pepper"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    secret_keys.create(path, secrets.token_bytes(PEPPER_BYTES))
+    return path.read_bytes()
+
+
+def finisher(models: Mapping[str, Model]) -> Callable[[Raster, Brief], bytes]:
+    """What is done to a picture before it is stored: the visible mark if asked for, then PNG."""
+
+    def finish(raster: Raster, brief: Brief) -> bytes:
+        if brief.watermark:
+            model = models.get(brief.model)
+            raster = mark(raster, model.labels.get("watermark", WATERMARK) if model else WATERMARK)
+        return encode(raster)
+
+    return finish
+
+
+def worker_command(settings: Settings, where: Path) -> Callable[[str], list[str]]:
+    """The command line of the built-in worker."""
+
+    def command(name: str) -> list[str]:
+        engine = settings.engine
+        fixed = [sys.executable, "-m", "danqing.cli", "worker", "--socket", str(where), "--name", name]
+        chosen = ["--profile", engine.profile, "--device", engine.device, "--threads", str(engine.threads)]
+        return [*fixed, *chosen, "--log", settings.log.level, "--log-format", settings.log.format]
+
+    return command
+
+
+def operator_verbs(keys: Keys) -> dict[tuple[str, str], Verb]:
+    """Operator commands by method and path, for the lease socket."""
+
+    async def create(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        made = await keys.create(str(asked["name"]), tenant=str(asked["tenant"]))
+        return {"key_id": made.record.key_id, "key": made.secret}
+
+    async def listed(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"keys": [_shown(key) for key in await keys.list()]}
+
+    async def revoke(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"revoked": await keys.revoke(str(asked["key_id"]))}
+
+    return {("POST", "/keys"): create, ("GET", "/keys"): listed, ("DELETE", "/keys/{key_id}"): revoke}
+
+
+def prober(supervisor: Supervisor, profile: Profile, store: SqliteStore) -> Callable[[], Vital]:
+    """What `/health` asks."""
+    warnings = (store.warning,) if store.warning else ()
+
+    def vital() -> Vital:
+        workers = tuple(
+            WorkerVital(s.device, s.phase is Phase.READY, f"{s.phase}{f' ({s.reason})' if s.reason else ''}")
+            for s in supervisor.standing()
+        )
+        return Vital(profile.name, workers, warnings)
+
+    return vital
+
+
+def _terms(settings: Settings) -> Terms:
+    limits = settings.limits
+    return Terms(
+        sync_seconds=limits.sync_seconds,
+        stop_seconds=settings.server.stop_seconds,
+        queue_seconds=limits.queue_seconds,
+        run_seconds=limits.run_seconds,
+        rates=limits.rates,
+    )
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    return {
+        "key_id": key.key_id,
+        "name": key.name,
+        "tenant": key.tenant,
+        "created": key.created,
+        "expires": key.expires,
+        "revoked": key.revoked,
+    }
