@@ -340,8 +340,20 @@ def purge(conn: Connection, at: Moment) -> Outcome[tuple[bool, list[str]]]:
         conn.execute(*forget(ids))
     if inputs:
         inputs -= set(conn.execute(*statements.named_inputs(sorted(inputs))).scalars())
+    _remember_purge(conn, at)
     results = [image.key for row in found for image in rows.read_images(row["result"])]
     return Outcome((len(found) >= at.rules.sweep_rows, results + sorted(inputs)))
+
+
+def _remember_purge(conn: Connection, at: Moment) -> None:
+    """The latest wall time a purge went by: up to there the auditor expects charges without their jobs."""
+    before = conn.execute(*statements.read_mark("purged")).scalar_one_or_none()
+    _set_mark(conn, "purged", repr(max(at.wall, float(before or 0.0))))
+
+
+def _set_mark(conn: Connection, name: str, value: str) -> None:
+    conn.execute(*statements.drop_mark(name))
+    conn.execute(*statements.add_mark(name, value))
 
 
 def _end(conn: Connection, row: RowMapping, values: dict[str, Any], news: _News) -> bool:
@@ -380,6 +392,5 @@ def begin(conn: Connection, boot: str, at: Moment) -> Outcome[None]:
     if conn.execute(*statements.read_mark("boot")).scalar_one_or_none() != boot:
         conn.execute(*statements.lapse_all(at.now))
         conn.execute(*statements.requeue_all(at.now))
-        conn.execute(*statements.drop_mark("boot"))
-        conn.execute(*statements.add_mark("boot", boot))
+        _set_mark(conn, "boot", boot)
     return Outcome(None)

@@ -315,7 +315,7 @@ class SqliteStore:
     async def audit(self) -> dict[str, int]:
         """See `JobStore`."""
         now, wall = self._clock.monotonic(), self._clock.wall()
-        statement = statements.audit(now - _SLACK, wall - _SLACK, wall - self._rules.life_seconds)
+        statement = statements.audit(now - _SLACK, wall - _SLACK, self._rules.life_seconds)
         return dict((await self._read(statement))[0])
 
     async def figures(self) -> dict[str, int]:

@@ -19,12 +19,14 @@ from typing import Any, ParamSpec, TypeVar
 from sqlalchemy import (
     ColumnElement,
     Delete,
+    Float,
     Insert,
     Select,
     Update,
     and_,
     bindparam,
     case,
+    cast,
     delete,
     exists,
     func,
@@ -393,11 +395,11 @@ def lift_quota(tenant: str) -> Update:
 
 
 @verb
-def audit(late: float, due: float, young: float) -> Select[Any]:
+def audit(late: float, due: float, life: float) -> Select[Any]:
     """All counts in one statement, so that they speak of one moment. Every one must be 0.
 
     A deadline before `late` (monotonic) or an outbox row due before `due` (wall) was missed. A charge whose job is
-    purged is in order; one made after `young` (wall: a job's life ago) and without a job is not."""
+    purged is in order: one older than a job's life at the latest purge. A younger one without a job is not."""
     charged = exists().where(charge.c.job_id == job.c.id)
     delivered = exists().where(job.c.id == charge.c.job_id, job.c.state == "succeeded")
     known = exists().where(job.c.id == charge.c.job_id)
@@ -411,7 +413,8 @@ def audit(late: float, due: float, young: float) -> Select[Any]:
         .where(charge.c.tenant == account.c.tenant)
         .scalar_subquery()
     )
-    wrong_charge = and_(~delivered, or_(known, charge.c.created > young))
+    purged = select(cast(mark.c.value, Float)).where(mark.c.name == "purged").scalar_subquery()
+    wrong_charge = and_(~delivered, or_(known, charge.c.created > func.coalesce(purged, 0.0) - life))
     counts = {
         "succeeded_without_charge": (job, and_(job.c.state == "succeeded", ~charged)),
         "charge_without_succeeded": (charge, wrong_charge),
