@@ -201,7 +201,10 @@ class _Resolver(AbstractResolver):
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._threads, self._look_up, host, port)
         results = [_result(host, port, address) for address in found[:_MAX_ADDRESSES]]
-        return [result for result in results if family in (socket.AF_UNSPEC, result["family"])]
+        wanted = [result for result in results if family in (socket.AF_UNSPEC, result["family"])]
+        if not wanted:
+            raise OSError("the name has no address")
+        return wanted
 
     async def close(self) -> None:
         """Called by each connector that used it; the threads stay with the Getter."""
