@@ -160,8 +160,25 @@ def _plain(value: object) -> object:
 
 
 def encode(message: object) -> bytes:
-    """A message (or any JSON value) as UTF-8 JSON."""
-    return orjson.dumps(message, default=_plain)
+    """A message (or any JSON value) as UTF-8 JSON. Half a surrogate pair in a text, which callers can send and UTF-8
+    cannot say, becomes U+FFFD."""
+    try:
+        return orjson.dumps(message, default=_plain)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_mended(message))
+
+
+def _mended(value: Any) -> Any:
+    """The value in plain dicts and lists, every text sayable in UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if dataclasses.is_dataclass(value):
+        return {field.name: _mended(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _mended(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_mended(inner) for inner in value]
+    return value
 
 
 def decode(kind: type[T], body: bytes) -> T:

@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from danqing.core.errors import EngineFailed, Fault, Unavailable
+from danqing.core.job import Closing, Image, Lease, State
+from danqing.core.raster import Size
+from danqing.lease.messages import (
+    BadMessage,
+    Beats,
+    Claim,
+    End,
+    ImagesMissing,
+    Outcome,
+    Pulse,
+    TokenGone,
+    Wrong,
+)
+from tests.support.clock import VirtualClock
+from tests.support.lease_place import HELLO, TENANT, Place, hello, lease_place, raster
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with lease_place(tmp_path, clock=VirtualClock()) as made:
+        yield made
+
+
+async def claim(
+    place: Place, worker: str = "w1", *, room: int = 1, holding: tuple[str, ...] = ()
+) -> list[Lease]:
+    return list((await place.desk.claim(Claim(hello(worker), room, 0.0, holding))).leases)
+
+
+async def upload(place: Place, lease: Lease, *indices: int) -> None:
+    for index in indices:
+        await place.desk.image(lease.token, index, raster(f"{lease.token} {index}").pack())
+
+
+def succeeded(lease: Lease) -> End:
+    return End(lease.token, Outcome.SUCCEEDED, seconds=1.0, wall=2.0)
+
+
+def failed(lease: Lease) -> End:
+    return End(lease.token, Outcome.FAILED, Wrong.of(EngineFailed("not finite")))
+
+
+def advance(place: Place, seconds: float) -> None:
+    assert isinstance(place.clock, VirtualClock)
+    place.clock.advance(seconds)
+
+
+async def test_a_job_is_claimed_uploaded_ended_and_charged_once(place: Place) -> None:
+    job_id = await place.submit(count=2)
+    [lease] = await claim(place)
+    await upload(place, lease, 1, 0)
+    assert await place.desk.end(succeeded(lease)) is Closing.DONE
+    job = await place.job(job_id, 0)
+    assert job.state is State.SUCCEEDED
+    assert [image.key.rsplit("-", 1)[1] for image in job.images] == ["0.png", "1.png"]
+    assert [await place.blobs.read(image.key) for image in job.images] == [
+        f"{raster(f'{lease.token} {index}').digest()} False".encode() for index in (0, 1)
+    ]
+    assert await place.charged() == 2
+    assert await place.audited()
+
+
+async def test_p6_a_job_cannot_succeed_before_every_picture_is_stored(place: Place) -> None:
+    job_id = await place.submit(count=3)
+    [lease] = await claim(place)
+    await upload(place, lease, 1)
+    with pytest.raises(ImagesMissing, match="0, 2"):
+        await place.desk.end(succeeded(lease))
+    assert (await place.job(job_id, 0)).state is State.RUNNING
+    await upload(place, lease, 0, 2)
+    assert await place.desk.end(succeeded(lease)) is Closing.DONE
+
+
+async def test_k3_an_end_whose_answer_was_lost_is_answered_again_and_charges_once(place: Place) -> None:
+    job_id = await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    assert [await place.desk.end(succeeded(lease)) for _ in range(3)] == [Closing.DONE] * 3
+    assert len(place.files()) == 1
+    assert (await place.job(job_id, 0)).state is State.SUCCEEDED
+    assert await place.charged() == 1
+
+
+async def test_two_ends_at_once_are_one_end(place: Place) -> None:
+    await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    ends = await asyncio.gather(*(place.desk.end(succeeded(lease)) for _ in range(4)))
+    assert ends == [Closing.DONE] * 4
+    assert len(place.files()) == 1
+    assert await place.charged() == 1
+
+
+async def test_a_failed_attempt_is_uncharged_and_its_files_go(place: Place) -> None:
+    job_id = await place.submit(count=2)
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    assert await place.desk.end(failed(lease)) is Closing.DONE
+    job = await place.job(job_id, 0)
+    assert (job.state, str(job.fault)) == (State.FAILED, "not finite")
+    assert place.files() == []
+    assert await place.charged() == 0
+    assert await place.audited()
+
+
+async def test_a_failure_told_after_success_changes_nothing(place: Place) -> None:
+    job_id = await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    await place.desk.end(succeeded(lease))
+    assert await place.desk.end(failed(lease)) is Closing.STALE
+    assert (await place.job(job_id, 0)).state is State.SUCCEEDED
+    assert len(place.files()) == 1
+
+
+async def test_a_stale_token_is_refused_and_its_files_are_removed(place: Place) -> None:
+    job_id = await place.submit()
+    [old] = await claim(place, "w1")
+    await upload(place, old, 0)
+    advance(place, 31.0)
+    [new] = await claim(place, "w2")
+    assert await place.desk.end(succeeded(old)) is Closing.STALE
+    assert place.files() == []
+    with pytest.raises(TokenGone):
+        await upload(place, old, 0)
+    await upload(place, new, 0)
+    assert await place.desk.end(succeeded(new)) is Closing.DONE
+    assert (await place.job(job_id, 0)).state is State.SUCCEEDED
+    assert await place.charged() == 1
+
+
+async def test_a_beat_extends_the_lease_and_tells_what_is_gone(place: Place) -> None:
+    job_id = await place.submit()
+    [lease] = await claim(place)
+    for step in range(4):
+        advance(place, 20.0)
+        beats = Beats("w1", (Pulse(lease.token, step, 8, 1.0), Pulse("nothing", 0, 0)))
+        assert (await place.desk.beat(beats)).gone == ("nothing",)
+    progress = place.desk.board.get(job_id)
+    assert progress is not None
+    assert (progress.step, progress.steps, progress.left) == (3, 8, 1.0)
+    assert (await place.job(job_id, 0)).step == 3
+
+
+async def test_a_cancel_ends_an_open_poll_at_once_and_takes_the_files_along(place: Place) -> None:
+    job_id = await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    poll = asyncio.ensure_future(place.desk.claim(Claim(HELLO, 0, 20.0, (lease.token,))))
+    await asyncio.sleep(0)
+    await place.store.cancel(TENANT, job_id)
+    news = await asyncio.wait_for(poll, 2.0)
+    assert news.cancelled == (lease.token,)
+    assert place.files() == []
+    with pytest.raises(TokenGone):
+        await place.desk.input(lease.token, "0" * 64)
+
+
+async def test_inputs_are_given_out_to_their_own_job_only(place: Place) -> None:
+    mine, foreign = raster("mine"), raster("foreign")
+    await place.submit(inputs=(mine,))
+    [lease] = await claim(place)
+    await place.submit(inputs=(foreign,))
+    assert await place.desk.input(lease.token, mine.digest()) == mine.pack()
+    with pytest.raises(BadMessage):
+        await place.desk.input(lease.token, foreign.digest())
+    with pytest.raises(TokenGone):
+        await place.desk.input("0" * 32, mine.digest())
+
+
+async def test_a_picture_that_was_not_ordered_is_refused(place: Place) -> None:
+    await place.submit()
+    [lease] = await claim(place)
+    for index, packed in (
+        (1, raster("x").pack()),
+        (-1, raster("x").pack()),
+        (0, raster("x", Size(9, 6)).pack()),
+        (0, b"DQR1 and nothing"),
+    ):
+        with pytest.raises(BadMessage):
+            await place.desk.image(lease.token, index, packed)
+    assert place.files() == []
+
+
+async def test_a_picture_sent_twice_is_kept_once(place: Place) -> None:
+    await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0, 0, 0)
+    assert len(place.files()) == 1
+    assert await place.desk.end(succeeded(lease)) is Closing.DONE
+
+
+async def test_a_lease_whose_answer_was_lost_is_back_in_the_queue_with_the_next_poll(place: Place) -> None:
+    job_id = await place.submit()
+    [lost] = await claim(place)
+    [lease] = await claim(place, holding=())
+    assert lease.job_id == job_id
+    assert lease.token != lost.token
+    assert lease.attempt == 1
+
+
+async def test_a_crash_gives_everything_back_at_once_and_counts(place: Place) -> None:
+    first, second = await place.submit(), await place.submit()
+    leases = await claim(place, room=2)
+    await upload(place, leases[0], 0)
+    assert await place.desk.bury("w1", crashed=True) == 2
+    assert place.files() == []
+    assert place.desk.vital("w1") is None
+    [again] = await claim(place, "w2")
+    assert (again.job_id, again.attempt) == (first, 2)
+    assert (await place.job(second, 0)).state is State.QUEUED
+
+
+async def test_after_a_crash_of_several_each_is_tried_alone_until_they_have_ended(place: Place) -> None:
+    jobs = [await place.submit() for _ in range(3)]
+    assert len(await claim(place, room=4)) == 3
+    await place.desk.bury("w1", crashed=True)
+    for job_id in jobs:
+        [lease] = await claim(place, "w2", room=4)
+        assert lease.job_id == job_id
+        assert await claim(place, "w2", room=3, holding=(lease.token,)) == []
+        await upload(place, lease, 0)
+        await place.desk.end(succeeded(lease))
+    await place.submit()
+    await place.submit()
+    assert len(await claim(place, "w2", room=4)) == 2
+
+
+async def test_a_crash_after_the_end_takes_nothing_back(place: Place) -> None:
+    job_id = await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    await asyncio.gather(place.desk.end(succeeded(lease)), place.desk.bury("w1", crashed=True))
+    assert (await place.job(job_id, 0)).state is State.SUCCEEDED
+    assert len(place.files()) == 1
+    assert await place.audited()
+
+
+async def test_a_worker_that_hangs_up_while_it_polls_is_given_no_job(place: Place) -> None:
+    poll = asyncio.ensure_future(place.desk.claim(Claim(HELLO, 1, 20.0)))
+    await asyncio.sleep(0.01)
+    poll.cancel()
+    await asyncio.gather(poll, return_exceptions=True)
+    await place.submit()
+    assert [lease.attempt for lease in await claim(place, "w2")] == [1]
+
+
+async def test_a_worker_buried_while_it_polls_is_given_no_job(place: Place) -> None:
+    poll = asyncio.ensure_future(place.desk.claim(Claim(HELLO, 1, 20.0)))
+    await asyncio.sleep(0.01)
+    await place.desk.bury("w1", crashed=True)
+    await place.submit()
+    assert (await asyncio.wait_for(poll, 5.0)).leases == ()
+    assert [lease.attempt for lease in await claim(place, "w2")] == [1]
+
+
+async def test_room_that_comes_back_ends_a_poll_without_room(place: Place) -> None:
+    await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    poll = asyncio.ensure_future(place.desk.claim(Claim(HELLO, 0, 20.0, (lease.token,))))
+    await asyncio.sleep(0.01)
+    await place.desk.end(succeeded(lease))
+    assert (await asyncio.wait_for(poll, 2.0)).leases == ()
+    late = Claim(HELLO, 0, 20.0, (lease.token,))  # sent before the worker heard of its end
+    assert (await asyncio.wait_for(place.desk.claim(late), 2.0)).leases == ()
+
+
+async def test_after_a_restart_of_the_server_a_repeated_end_is_still_known(
+    place: Place, tmp_path: Path
+) -> None:
+    await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    await place.desk.end(succeeded(lease))
+    place.desk.__init__(place.store, place.blobs, finish=lambda r, b: b"", clock=place.clock)  # type: ignore[misc]
+    assert await place.desk.end(succeeded(lease)) is Closing.DONE
+    assert len(place.files()) == 1
+
+
+async def test_after_a_restart_of_the_server_pictures_come_again(place: Place) -> None:
+    await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    place.desk.__init__(place.store, place.blobs, finish=lambda r, b: b"", clock=place.clock)  # type: ignore[misc]
+    with pytest.raises(ImagesMissing):
+        await place.desk.end(succeeded(lease))
+    await upload(place, lease, 0)
+    assert await place.desk.end(succeeded(lease)) is Closing.DONE
+
+
+async def test_k5_a_full_disk_is_told_and_the_upload_may_be_repeated(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.submit()
+    [lease] = await claim(place)
+
+    async def full(key: str, data: bytes) -> None:
+        raise Unavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place.blobs, "write", full)
+        with pytest.raises(Unavailable):
+            await upload(place, lease, 0)
+    await upload(place, lease, 0)
+    assert await place.desk.end(succeeded(lease)) is Closing.DONE
+
+
+async def test_files_of_a_success_whose_answer_is_unknown_are_left_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await place.submit()
+    [lease] = await claim(place)
+    await upload(place, lease, 0)
+    succeed = place.store.succeed
+
+    async def committed_but_unheard(token: str, images: list[Image]) -> Closing:
+        await succeed(token, images)
+        raise Fault("the answer was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place.store, "succeed", committed_but_unheard)
+        with pytest.raises(Fault):
+            await place.desk.end(succeeded(lease))
+    await place.desk.bury("w1", crashed=True)
+    job = await place.job(job_id, 0)
+    assert job.state is State.SUCCEEDED
+    assert await place.blobs.read(job.images[0].key) is not None
+
+
+async def test_the_vital_signs_tell_silence_standstill_and_the_longest_unit(place: Place) -> None:
+    assert place.desk.vital("w1") is None
+    await place.submit(cost=30.0)
+    [lease] = await claim(place)
+    advance(place, 7.0)
+    vital = place.desk.vital("w1")
+    assert vital is not None
+    assert (vital.silent, vital.stuck, vital.holding, vital.unit) == (7.0, 7.0, 1, 30.0)
+    await place.desk.beat(Beats("w1", (Pulse(lease.token, 2, 10, 16.0),)))
+    advance(place, 3.0)
+    await place.desk.beat(Beats("w1", (Pulse(lease.token, 2, 10, 16.0),)))
+    vital = place.desk.vital("w1")
+    assert vital is not None
+    assert (vital.silent, vital.stuck, vital.unit) == (0.0, 3.0, 2.0)
+    await place.desk.end(End(lease.token, Outcome.RELEASED))
+    advance(place, 3.0)
+    vital = place.desk.vital("w1")
+    assert vital is not None
+    assert (vital.stuck, vital.holding) == (0.0, 0)
+
+
+async def test_k11_of_a_cancel_and_an_end_exactly_one_wins(place: Place) -> None:
+    for turn in range(30):
+        job_id = await place.submit()
+        [lease] = await claim(place)
+        await upload(place, lease, 0)
+        closing, job = await asyncio.gather(
+            *(
+                (place.desk.end(succeeded(lease)), place.store.cancel(TENANT, job_id))[
+                    :: 1 if turn % 2 else -1
+                ]
+            )
+        )
+        if not turn % 2:
+            closing, job = job, closing
+        state = (await place.job(job_id, 0)).state
+        assert state is (State.SUCCEEDED if closing is Closing.DONE else State.CANCELLED)
+        assert job is not None
+        assert job.state is state
+    assert len(place.files()) == await place.charged()
+    assert await place.audited()
