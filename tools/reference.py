@@ -70,9 +70,8 @@ def models_page() -> str:
 
 def errors_page() -> str:
     """Every fault and what the DashScope dialect makes of it."""
-    from danqing.wire.dashscope.encode import CODES
-
     from danqing.core.errors import leaves
+    from danqing.wire.dashscope.encode import CODES
 
     def rows() -> Iterator[Sequence[str]]:
         for leaf in leaves():
