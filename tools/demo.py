@@ -130,7 +130,7 @@ def row(made: Made) -> Row:
     outputs = [Image.open(path).convert("RGB") for path in made.files]
     width, height = made.case.case.size
     note = f"{made.model}, {width}×{height} (drawn at about 128×128, scaled up), {made.seconds:.1f} s"
-    return Row(made.case.case.instruction, inputs, outputs, note)
+    return Row(made.case.case.instruction, f"({made.case.name}, asked in Chinese)", inputs, outputs, note)
 
 
 def main() -> int:
@@ -150,9 +150,8 @@ def main() -> int:
         for fault in one.faults:
             say(f"      {fault}")
     say(f"\nAll on one sheet: {sheet.relative_to(ROOT)}   ({time.monotonic() - begun:.0f} s)")
-    say(
-        f"Go on with this server:  {Path(sys.executable).parent.relative_to(ROOT)}/danqing serve --data {DATA.relative_to(ROOT)}"
-    )
+    command = f"{Path(sys.executable).parent.relative_to(ROOT)}/danqing serve --data {DATA.relative_to(ROOT)}"
+    say(f"Go on with this server:  {command}")
     say(f"and with this key:       {key}")
     return 1 if any(one.faults for one in made) else 0
 

@@ -1,4 +1,4 @@
-"""Draws a contact sheet: for each row the input pictures, the instruction, the outputs. Knows no server and no judge."""
+"""Draws a contact sheet: for each row the inputs, the instruction, the outputs. Knows no server and no judge."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ CHINESE = (
     "/System/Library/Fonts/PingFang.ttc",
     "/System/Library/Fonts/STHeiti Medium.ttc",
 )
-"""Where systems keep a font with Chinese letters; without one the sheet shows them as boxes and the terminal tells."""
+"""Where systems keep a font with Chinese letters; without one a row shows its `plain` text instead."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request: what was asked, with which pictures, what came, and a note below."""
+    """One request: what was asked (and in Latin letters alone), with which pictures, what came, and a note below."""
 
     text: str
+    plain: str
     inputs: Sequence[Image.Image]
     outputs: Sequence[Image.Image]
     note: str
@@ -65,7 +66,8 @@ def _paste(sheet: Image.Image, picture: Image.Image, left: int, top: int) -> Non
 
 
 def _write(pen: ImageDraw.ImageDraw, row: Row, left: int, top: int) -> None:
-    text = _wrapped(pen, row.text, _font(18), TEXT_WIDTH - 2 * GAP)
+    said = row.text if row.text.isascii() or _chinese() else row.plain
+    text = _wrapped(pen, said, _font(18), TEXT_WIDTH - 2 * GAP)
     pen.multiline_text((left, top + 40), text, font=_font(18), fill="black", spacing=6)
     note = _wrapped(pen, row.note, _font(12), TEXT_WIDTH - 2 * GAP)
     pen.multiline_text((left, top + THUMB - 50), note, font=_font(12), fill="#707070", spacing=3)
@@ -86,6 +88,10 @@ def _wrapped(pen: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str
     return "\n".join(lines)
 
 
+def _chinese() -> str | None:
+    return next((path for path in CHINESE if Path(path).is_file()), None)
+
+
 def _font(size: int) -> Font:
-    found = next((path for path in CHINESE if Path(path).is_file()), None)
+    found = _chinese()
     return ImageFont.truetype(found, size) if found else ImageFont.load_default(size)
