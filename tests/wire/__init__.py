@@ -1,0 +1,1 @@
+"""Transcripts: what goes over the wire, as text a person can read."""

@@ -1,0 +1,284 @@
+"""The service without its engine: real routes, intake, store, blobs and decoders; a worker that paints one colour.
+
+The worker paints the whole picture in the colour of the last input's first pixel, grey where there is none, so that a
+transcript can see which input counted. It marks a picture as the server does when the order asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from aiohttp import web
+from PIL import Image as Pillow
+
+from danqing.blobs.folder import FolderBlobs
+from danqing.catalogue.loader import load
+from danqing.core.blobkeys import input_key, new_nonce, result_key
+from danqing.core.job import Image, Lease
+from danqing.core.raster import Raster
+from danqing.intake.health import Vital, WorkerVital
+from danqing.intake.inputs import Inputs
+from danqing.intake.intake import Intake, Terms
+from danqing.intake.keys import Keys
+from danqing.outbound.get import Getter
+from danqing.pixels import marks, png
+from danqing.pixels.decoders import Decoders
+from danqing.store.sqlite import SqliteStore
+from danqing.wire.desk import Desk
+from danqing.wire.http import build
+from tests.support.pictures import save
+
+GREY = (128, 128, 128)
+COLOURS = {"red": (200, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 210), "grey": GREY}
+
+
+class SlidingClock:
+    """The machine's clocks, moved on by what a transcript asks for."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def wall(self) -> float:
+        return time.time() + self.ahead
+
+
+@dataclass
+class House:
+    """A running service and what a transcript may do to it."""
+
+    client: httpx.AsyncClient
+    clock: SlidingClock
+    store: SqliteStore
+    blobs: FolderBlobs
+    intake: Intake
+    keys: Keys
+    desk: Desk
+    key: str
+    place: str
+    """`host:port` of the picture host."""
+    worker: asyncio.Task[None] | None = None
+    vital: Vital = field(
+        default_factory=lambda: Vital(profile="test", workers=(WorkerVital("worker-1", True),))
+    )
+    links: list[str] = field(default_factory=list)
+    seen: list[Lease] = field(default_factory=list)
+
+    async def deed(self, line: str) -> None:
+        """Do what a `%` line says."""
+        name, *words = line.split()
+        await DEEDS[name](self, *words)
+
+    def fill(self, text: str) -> str:
+        """The text with a request's marks made real."""
+        return re.sub(r"<([a-z]+)((?: [^<>]+)?)>", self._mark, text)
+
+    def _mark(self, match: re.Match[str]) -> str:
+        make = MARKS.get(match[1])
+        return match[0] if make is None else make(self, *match[2].split())
+
+
+async def _advance(house: House, seconds: str) -> None:
+    house.clock.ahead += float(seconds)
+
+
+async def _patience(house: House, seconds: str) -> None:
+    house.intake._terms = replace(house.intake._terms, sync_seconds=float(seconds))
+
+
+async def _worker(house: House, what: str) -> None:
+    if house.worker is not None:
+        house.worker.cancel()
+        with suppress(asyncio.CancelledError):
+            await house.worker
+    house.worker = asyncio.create_task(_work(house)) if what == "works" else None
+
+
+async def _quota(house: House, pictures: str) -> None:
+    await house.store.set_quota("acme", int(pictures))
+
+
+async def _unready(house: House) -> None:
+    house.vital = Vital("test", (WorkerVital("worker-1", False, "loading"),), ("an old SQLite",))
+
+
+async def _rates(house: House, what: str) -> None:
+    house.intake._terms = replace(house.intake._terms, rates=what == "on")
+
+
+async def _revoke(house: House) -> None:
+    await house.keys.revoke(house.key[3:11])
+
+
+async def _lose(house: House) -> None:
+    path = httpx.URL(house.links[0]).path.removeprefix("/results/")
+    await house.blobs.remove([path])
+
+
+async def _stop(house: House) -> None:
+    house.intake._terms = replace(house.intake._terms, stop_seconds=0.05)
+    asyncio.get_running_loop().call_later(0.2, house.intake.close)
+
+
+DEEDS: dict[str, Callable[..., Any]] = {
+    "advance": _advance,
+    "lose": _lose,
+    "patience": _patience,
+    "quota": _quota,
+    "rates": _rates,
+    "revoke": _revoke,
+    "stop": _stop,
+    "unready": _unready,
+    "worker": _worker,
+}
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def flat(size: str, colour: str = "grey") -> Pillow.Image:
+    """A picture of one colour, of `<width>x<height>`."""
+    width, height = map(int, size.split("x"))
+    return Pillow.new("RGB", (width, height), COLOURS[colour])
+
+
+def _gif(*colours: str) -> str:
+    frames = [flat("64x64", colour) for colour in colours]
+    return _uri(save(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100), "gif")
+
+
+MARKS: dict[str, Callable[..., str]] = {
+    "forged": lambda house, n="1": house.links[int(n) - 1].replace("Signature=", "Signature=x"),
+    "gif": lambda house, *colours: _gif(*colours),
+    "host": lambda house: f"http://{house.place}",
+    "key": lambda house: house.key,
+    "link": lambda house, n="1": house.links[int(n) - 1],
+    "otherkey": lambda house: OTHER_KEY,
+    "png": lambda house, size, colour="grey": _uri(save(flat(size, colour), "PNG"), "png"),
+    "characters": lambda house, count: "雪" * int(count),
+    "uri": lambda house, count: "data:image/png;base64,".ljust(int(count), "A"),
+    "text": lambda house, count: "<" * int(count),
+}
+OTHER_KEY = "sk-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcd000000"
+
+
+@asynccontextmanager
+async def opened(folder: Path, *, decoders: int = 1) -> AsyncIterator[House]:
+    """A service over a folder, with a key of the tenant "acme", for the length of a test."""
+    async with AsyncExitStack() as stack:
+        clock = SlidingClock()
+        store = await stack.enter_async_context(SqliteStore(folder / "danqing.sqlite3", clock))
+        blobs = FolderBlobs(folder / "blobs", folder / "secrets")
+        pool = Decoders(decoders)
+        await pool.start()
+        stack.push_async_callback(pool.close)
+        place = await stack.enter_async_context(_picture_host())
+        getter = Getter(allow={place})
+        stack.push_async_callback(getter.close)
+        keys = Keys(store, pepper=bytes(32), clock=clock)
+        models = load()
+        inputs = Inputs(pool, getter, blobs)
+        intake = Intake(store=store, inputs=inputs, keys=keys, models=models, clock=clock, terms=Terms(30.0))
+        desk = Desk(intake, blobs, store, clock, vital=lambda: house.vital)
+        transport = httpx.ASGITransport(build(desk), raise_app_exceptions=False)
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=60)
+        )
+        key = (await keys.create("test", tenant="acme")).secret
+        house = House(client, clock, store, blobs, intake, keys, desk, key, place)
+        await _worker(house, "works")
+        stack.push_async_callback(_worker, house, "stops")
+        yield house
+
+
+@asynccontextmanager
+async def _picture_host() -> AsyncIterator[str]:
+    """A host with one picture, one page, and nothing else."""
+    app = web.Application()
+
+    async def picture(_: web.Request) -> web.Response:
+        return web.Response(body=save(flat("640x480", "blue"), "JPEG", quality=95), content_type="image/jpeg")
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>no picture</html>", content_type="text/html")
+
+    app.router.add_get("/a.jpg", picture)
+    app.router.add_get("/page", page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def _work(house: House) -> None:
+    """Claims and paints for as long as the test runs."""
+    while True:
+        news = await house.store.news("worker-1", room=4, seconds=5.0)
+        for lease in news.leases:
+            house.seen.append(lease)
+            await _paint(house, lease)
+
+
+async def _paint(house: House, lease: Lease) -> None:
+    brief = lease.brief
+    colour = await _colour(house, lease)
+    raster = Raster(brief.size, 3, bytes(colour) * brief.size.area)
+    if brief.watermark:
+        raster = marks.mark(raster, load()[brief.model].labels["watermark"])
+    data = await asyncio.to_thread(png.encode, raster)
+    day = datetime.fromtimestamp(house.clock.wall(), UTC).strftime("%Y%m%d")
+    images = []
+    for index in range(brief.count):
+        key = result_key(lease.job_id, index, day, new_nonce())
+        await house.blobs.write(key, data)
+        images.append(Image(key, brief.size, hashlib.sha256(data).hexdigest()))
+    await house.store.succeed(lease.token, images)
+
+
+async def _colour(house: House, lease: Lease) -> tuple[int, ...]:
+    if not lease.brief.inputs:
+        return GREY
+    packed = await house.blobs.read(input_key(lease.tenant, lease.brief.inputs[-1]))
+    assert packed is not None
+    return tuple(Raster.unpack(packed).data[:3])
+
+
+def looks_like(data: bytes, wanted: str) -> list[str]:
+    """How a picture differs from `<png 64x64 red marked>`; colours may be off by what JPEG and GIF lose."""
+    size, *words = wanted.removeprefix("<png ").removesuffix(">").split()
+    image = Pillow.open(io.BytesIO(data))
+    image.load()
+    problems = [] if image.format == "PNG" else [f"a {image.format}, not a PNG"]
+    if f"{image.width}x{image.height}" != size:
+        problems.append(f"{image.width}x{image.height}, not {size}")
+    corner = image.convert("RGB").crop((image.width // 2, image.height // 2, image.width, image.height))
+    marked = any(high - low > 16 for low, high in corner.getextrema())
+    if marked != ("marked" in words):
+        problems.append("marked" if marked else "not marked")
+    pixel = image.convert("RGB").getpixel((0, 0))
+    problems += [
+        f"{pixel}, not {colour}"
+        for colour in words
+        if colour in COLOURS and max(abs(a - b) for a, b in zip(pixel, COLOURS[colour], strict=True)) > 8
+    ]
+    return problems
