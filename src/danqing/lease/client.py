@@ -119,7 +119,7 @@ class LeaseClient:
         return decode(Gone, body).gone
 
     async def input(self, token: str, digest: str) -> Raster:
-        """An input of the token's job. Raises TokenGone, ServerAway; Internal for bytes that are not that picture."""
+        """An input of the token's job. Raises TokenGone, ServerAway; Internal if it is gone or arrived damaged."""
         path = f"/input/{token}/{digest}"
         packed = await self._tried(CALL_SECONDS, lambda left: self._call("GET", path, seconds=left))
         try:
@@ -181,6 +181,8 @@ def _checked(status: int, body: bytes) -> bytes:
         raise TokenGone
     if status == 409:
         raise ImagesMissing(body.decode(errors="replace"))
+    if status == 422:
+        raise _fault(body) or Internal()
     if status < 500:
         raise BadMessage(f"{status}: {body[:200].decode(errors='replace')}")
     raise ServerAway(f"the server answered {status}", _fault(body))

@@ -3,7 +3,8 @@
     POST /claim   POST /beat   GET /input/{token}/{digest}   PUT /image/{token}/{index}   POST /end
 
     200 with the answer's JSON (204 for an image) · 400 not a message · 404 no such verb · 409 pictures missing
-    410 the token holds nothing · 413 too large · 5xx try again, {"fault": {name, message}} where one is known
+    410 the token holds nothing · 413 too large · 422 a fault that stays: {"fault": {name, message}} · 5xx try again,
+    with the same body where a fault is known
 
 Operator commands (keys, status) come through the same socket: a table of (method, path) to callables that take and
 answer JSON objects; a fault of theirs is {"error": message} with 400, or 503 for the service's own.
@@ -21,7 +22,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from danqing.core.errors import Fault, ServiceFault
+from danqing.core.errors import Fault, ServiceFault, Unavailable
 from danqing.lease.desk import Desk
 from danqing.lease.messages import (
     BadMessage,
@@ -164,4 +165,4 @@ async def _refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
     except TokenGone:
         return _answer({"error": "the token holds no job"}, status=410)
     except Fault as fault:
-        return _answer({"fault": Wrong.of(fault)}, status=503)
+        return _answer({"fault": Wrong.of(fault)}, status=503 if isinstance(fault, Unavailable) else 422)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from danqing.core.errors import EngineFailed, Internal
+from danqing.core.job import State
+from danqing.lease.messages import Outcome
+from danqing.work.run import Worker
+from tests.support.clock import RealClock
+from tests.support.eventually import eventually
+from tests.support.fake_engine import FakeEngine, picture
+from tests.support.lease_place import SIZE, TENANT, Place, hello, lease_place, raster
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with lease_place(tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def working(place: Place, engine: FakeEngine, *, room: int = 2) -> AsyncIterator[Worker]:
+    client = place.client()
+    worker = Worker(engine, client, hello("w1"), room=room, clock=RealClock())
+    task = asyncio.ensure_future(worker.run())
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await asyncio.wait_for(task, 10.0)
+        await client.close()
+        if engine.mode != "hang":
+            engine.close()
+
+
+async def until(place: Place, job_id: str, state: State) -> None:
+    async def holds() -> bool:
+        return (await place.job(job_id, 0)).state is state
+
+    await eventually(holds)
+
+
+async def test_a_job_becomes_its_pictures(place: Place) -> None:
+    inputs = (raster("one"), raster("two"), raster("one"))
+    engine = FakeEngine()
+    async with working(place, engine):
+        job_id = await place.submit(count=3, inputs=inputs)
+        job = await place.job(job_id)
+    assert job.state is State.SUCCEEDED
+    files = [await place.blobs.read(image.key) for image in job.images]
+    assert files == [f"{picture(7 + index, SIZE).digest()} False".encode() for index in range(3)]
+    assert engine.started[0].inputs == inputs
+    assert engine.started[0].tenant == TENANT
+    assert engine.started[0].deadline is not None
+    progress = place.desk.board.get(job_id)
+    assert progress is not None
+    assert (progress.images, progress.outcome) == (3, Outcome.SUCCEEDED)
+    assert progress.wall >= progress.seconds > 0
+    assert await place.audited()
+
+
+async def test_several_jobs_are_held_at_once_and_never_more_than_the_room(place: Place) -> None:
+    most = 0
+    async with working(place, FakeEngine(step_seconds=0.01), room=3):
+        jobs = [await place.submit() for _ in range(8)]
+        while (await place.store.figures())["succeeded"] < len(jobs):
+            most = max(most, (await place.store.figures())["running"])
+            await asyncio.sleep(0.005)
+    assert most == 3
+    assert await place.charged() == 8
+
+
+@pytest.mark.parametrize("mode", ["fail", "nan", "oom", "fewer"])
+async def test_k9_an_engine_that_fails_fails_the_job_uncharged(place: Place, mode: str) -> None:
+    async with working(place, FakeEngine(mode)):
+        job = await place.job(await place.submit(count=2))
+    assert job.state is State.FAILED
+    assert isinstance(job.fault, EngineFailed)
+    assert await place.charged() == 0
+    assert place.files() == []
+    assert await place.audited()
+
+
+async def test_a_picture_of_another_size_than_ordered_fails_the_job(place: Place) -> None:
+    async with working(place, FakeEngine("other")):
+        job = await place.job(await place.submit())
+    assert (job.state, type(job.fault)) == (State.FAILED, Internal)
+
+
+async def test_an_input_that_is_gone_fails_the_job_and_not_the_worker(
+    place: Place,
+) -> None:
+    async with working(place, FakeEngine()):
+        lost = raster("lost")
+        broken = await place.submit(inputs=(lost,))
+        await place.blobs.remove(list(await place.blobs.stale(-60.0)))
+        assert (await place.job(broken)).state is State.FAILED
+        assert (await place.job(await place.submit())).state is State.SUCCEEDED
+
+
+async def test_a_cancel_reaches_the_engine_through_the_open_poll(place: Place) -> None:
+    engine = FakeEngine(step_seconds=0.05, steps=1000)
+    async with working(place, engine, room=1):
+        job_id = await place.submit()
+        await until(place, job_id, State.RUNNING)
+        await place.store.cancel(TENANT, job_id)
+        await eventually(lambda: engine.cancelled, 2.0)  # well under the 5 s of a beat with nothing new
+        after = await place.submit("[ok] next")
+        await until(place, after, State.RUNNING)
+        await place.store.cancel(TENANT, after)
+    assert await place.audited()
+
+
+async def test_steps_reach_the_board_and_the_row(place: Place) -> None:
+    async with working(place, FakeEngine(step_seconds=0.05, steps=60)):
+        job_id = await place.submit()
+        await eventually(lambda: (told := place.desk.board.get(job_id)) and told.step >= 3)
+        progress = place.desk.board.get(job_id)
+        assert progress is not None
+        assert progress.steps == 60
+        assert progress.left is not None
+        assert (await place.job(job_id, 0)).step >= 3
+
+
+async def test_k14_a_stopped_worker_gives_its_jobs_back_and_no_attempt_is_counted(place: Place) -> None:
+    for _ in range(5):
+        async with working(place, FakeEngine(step_seconds=0.05, steps=1000)):
+            if not (await place.store.figures())["queued"]:
+                job_id = await place.submit()
+            await until(place, job_id, State.RUNNING)
+            assert (await place.job(job_id, 0)).attempt == 1
+        assert (await place.job(job_id, 0)).state is State.QUEUED
+    async with working(place, FakeEngine()):
+        assert (await place.job(job_id)).state is State.SUCCEEDED
+
+
+async def test_a_worker_outlives_a_server_that_goes_and_comes(tmp_path: Path) -> None:
+    from danqing.lease.server import LeaseServer
+
+    async with lease_place(tmp_path) as place:
+        async with working(place, FakeEngine()):
+            assert (await place.job(await place.submit())).state is State.SUCCEEDED
+            second = LeaseServer(place.desk)
+            place.socket.unlink()
+            await second.start(place.socket)
+            job_id = await place.submit()
+            assert (await place.job(job_id)).state is State.SUCCEEDED
+        await second.stop()
