@@ -121,18 +121,27 @@ class SqliteStore:
     def _connect(self) -> None:
         self._engine = _engine(self._path, read_only=False)
         self._connection = self._engine.connect()
-        self._connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        self._connection.exec_driver_sql("PRAGMA synchronous = FULL")
-        self._connection.exec_driver_sql(
-            "PRAGMA fullfsync = ON"
-        )  # macOS: a plain fsync stops at the drive's cache
-        self._connection.exec_driver_sql("PRAGMA journal_size_limit = 67108864")
-        self._connection.exec_driver_sql("BEGIN IMMEDIATE")
-        upgrade(self._connection)
-        life.begin(self._connection, self._boot, self._moment())
-        self._connection.exec_driver_sql("COMMIT")
+        try:
+            self._prepare(self._connection)
+        except BaseException:
+            self._connection.close()
+            self._engine.dispose()
+            raise
         self._read_engine = _engine(self._path, read_only=True)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+
+    def _prepare(self, connection: Connection) -> None:
+        for setting in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "fullfsync = ON",  # macOS: a plain fsync stops at the drive's cache
+            "journal_size_limit = 67108864",
+        ):
+            connection.exec_driver_sql(f"PRAGMA {setting}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        upgrade(connection)
+        life.begin(connection, self._boot, self._moment())
+        connection.exec_driver_sql("COMMIT")
 
     def _disconnect(self, writer: Writer) -> None:
         writer.stop()
