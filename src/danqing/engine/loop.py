@@ -59,17 +59,6 @@ class Running:
         """The job's lease token."""
         return self.plan.work.token
 
-    def bills(self) -> list[tuple[Bill, int]]:
-        """What is left to do: bills, and how often each."""
-        steps = self.steps * self.plan.work.count - self.stepped
-        rest = [(Stage.STEP, steps), (Stage.DECODE, len(self.pictures))]
-        before = {Stage.ENCODE: [Stage.ENCODE, Stage.PREFILL], Stage.PREFILL: [Stage.PREFILL]}.get(
-            self.stage, []
-        )
-        return [
-            (self.family.bill(self.plan, stage), times) for stage, times in [(s, 1) for s in before] + rest
-        ]
-
 
 class StepEngine:
     """Makes pictures (`core.ports.Engine`). `families` are loaded modules by checkpoint name; `now` is a
@@ -209,7 +198,14 @@ class StepEngine:
     def _left(self, running: Running) -> float | None:
         """Predicted seconds of engine time until the job is finished, were it alone; None if nothing is known
         yet."""
-        seconds = [(self.costs.seconds(bill), times) for bill, times in running.bills()]
+        family, made = running.family, running.plan
+        width = self.policy.width(family.tokens(made), max(1, len(running.pictures)))
+        before = {Stage.ENCODE: [Stage.ENCODE, Stage.PREFILL], Stage.PREFILL: [Stage.PREFILL]}
+        rest = [(family.bill(made, stage), 1.0) for stage in before.get(running.stage, [])]
+        steps = running.steps * made.work.count - running.stepped
+        rest.append((family.bill(made, Stage.STEP, width), steps / width))
+        rest.append((family.bill(made, Stage.DECODE), float(len(running.pictures))))
+        seconds = [(self.costs.seconds(bill), times) for bill, times in rest]
         if any(one is None for one, _ in seconds):
             return None
         return sum((one or 0.0) * times for one, times in seconds)

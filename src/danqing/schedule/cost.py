@@ -75,7 +75,7 @@ class Saturation:
 
 
 class Costs:
-    """Throughput by stage and size, learned from what was measured. Sizes are binned by octaves of FLOP: a
+    """Throughput by stage and size, learned from what was measured. Sizes are binned by half octaves of FLOP: a
     device that is not filled by small work has another throughput there."""
 
     def __init__(self, memory: float = 0.2) -> None:
@@ -88,7 +88,7 @@ class Costs:
         nothing."""
         if bill.flops <= 0 or seconds <= 0:
             return
-        key = (bill.stage, self._octave(bill))
+        key = (bill.stage, self._bin(bill))
         rate = bill.flops / seconds
         known = self._rates.get(key)
         # Rates are averaged as times are (harmonically), so one slow outlier weighs as it delays.
@@ -99,12 +99,12 @@ class Costs:
         nothing was ever measured."""
         if bill.flops <= 0:
             return 0.0
-        octave = self._octave(bill)
-        same = [(abs(key[1] - octave), rate) for key, rate in self._rates.items() if key[0] == bill.stage]
+        size = self._bin(bill)
+        same = [(abs(key[1] - size), rate) for key, rate in self._rates.items() if key[0] == bill.stage]
         if same:
             return bill.flops / min(same)[1]
         return bill.flops / min(self._rates.values()) if self._rates else None
 
     @staticmethod
-    def _octave(bill: Bill) -> int:
-        return int(math.log2(bill.flops))
+    def _bin(bill: Bill) -> int:
+        return int(2 * math.log2(bill.flops))

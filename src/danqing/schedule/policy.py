@@ -59,12 +59,17 @@ class InOrder:
         first = min(lanes, key=lambda lane: (self.urgency(lane, now), lane.arrived, lane.job, lane.index))
         if first.stage is not Stage.STEP:
             return (first,)
-        peers = [
-            lane for lane in lanes if (lane.job, lane.stage, lane.step) == (first.job, Stage.STEP, first.step)
-        ]
-        peers.sort(key=lambda lane: lane.index)
-        group = tuple(peers[: self.widest])
-        return group if first in group and self.saturation.pays(first.tokens, len(group)) else (first,)
+        at = (first.job, first.stage, first.step)
+        peers = sorted(
+            (one for one in lanes if (one.job, one.stage, one.step) == at), key=lambda one: one.index
+        )
+        group = tuple(peers[: self.width(first.tokens, len(peers))])
+        return group if first in group else (first,)
+
+    def width(self, tokens: int, lanes: int) -> int:
+        """See `Policy.width`."""
+        most = min(lanes, self.widest)
+        return most if self.saturation.pays(tokens, most) else 1
 
 
 def by_arrival(lane: Lane, _now: float) -> float:
