@@ -25,6 +25,7 @@ from danqing.wire.dashscope import decode, encode
 from danqing.wire.dashscope.schema import Failure, Generation, Success
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
+from danqing.wire.openapi import json_body
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,7 +47,9 @@ def router(desk: Desk) -> APIRouter:
     routes = APIRouter(prefix=f"{API}/services/aigc", tags=["DashScope"])
     limits = body.Limits(most=body.room(MOST_PICTURES), seconds=desk.body_seconds)
 
-    @routes.post("/multimodal-generation/generation", openapi_extra=_documented(), responses=_responses())
+    @routes.post(
+        "/multimodal-generation/generation", openapi_extra=json_body(Generation), responses=_responses()
+    )
     async def generate(request: Request) -> Response:
         """Make pictures, or edit the given ones, and answer when they are ready."""
         began = desk.clock.monotonic()
@@ -77,19 +80,6 @@ def refuse(problem: Fault, request_id: str) -> Response:
 def _written(answer: encode.Answer) -> Response:
     data = orjson.dumps(answer.body)
     return Response(data, answer.status, headers=dict(answer.headers), media_type="application/json")
-
-
-def _documented() -> dict[str, Any]:
-    """The body's schema: it is read and checked by hand, for the sake of the service's own messages."""
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": Generation.model_json_schema(ref_template=_REF)}},
-        }
-    }
-
-
-_REF = "#/components/schemas/{model}"
 
 
 def _responses() -> dict[int | str, dict[str, Any]]:

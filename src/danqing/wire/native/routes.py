@@ -25,13 +25,16 @@ SAFE = {
 }
 """A result is served as a picture and as nothing else, wherever it is opened."""
 
+_PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "the picture"}}
+
 
 def router(desk: Desk) -> APIRouter:
     """Our own routes over a desk."""
     routes = APIRouter(tags=["Danqing"])
     auditor = _Auditor(desk)
 
-    @routes.api_route("/results/{key:path}", methods=["GET", "HEAD"], response_class=Response)
+    @routes.head("/results/{key:path}", include_in_schema=False)
+    @routes.get("/results/{key:path}", response_class=Response, responses=_PNG)
     async def result(request: Request, key: str) -> Response:  # noqa: ARG001 (the raw path is what was signed)
         """A finished picture, by its signed link."""
         return await _result(request, desk)
