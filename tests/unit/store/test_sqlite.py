@@ -68,22 +68,22 @@ async def test_submits_and_ends_are_synced_and_beats_and_claims_need_not_be(tmp_
     def note(point: str) -> None:
         label, _, at = point.partition(".")
         if at == "committing":
-            ((level,),) = on_connection(store, "PRAGMA synchronous")
+            ((level,),) = on_connection(watched, "PRAGMA synchronous")
             assert isinstance(level, int)
             seen[label] = level
 
-    store = SqliteStore(tmp_path / "danqing.sqlite3", VirtualClock(), crash=note)
-    async with await store.open():
+    watched = SqliteStore(tmp_path / "danqing.sqlite3", VirtualClock(), crash=note)
+    async with await watched.open():
         for _ in range(4):
-            await store.submit("ann", draft())
-        first = await claim(store)
-        await store.beat("worker-1", [Beat(first.token, 1, 8)])
-        await store.succeed(first.token, pictures(first.job_id))
-        await store.fail((await claim(store)).token, EngineFailed())
-        await store.release((await claim(store)).token)
-        await store.cancel("ann", (await claim(store)).job_id)
-        await store.sweep()
-        await store.set_quota("ann", 3)
+            await watched.submit("ann", draft())
+        first = await claim(watched)
+        await watched.beat("worker-1", [Beat(first.token, 1, 8)])
+        await watched.succeed(first.token, pictures(first.job_id))
+        await watched.fail((await claim(watched)).token, EngineFailed())
+        await watched.release((await claim(watched)).token)
+        await watched.cancel("ann", (await claim(watched)).job_id)
+        await watched.sweep()
+        await watched.set_quota("ann", 3)
     full, normal = 2, 1
     assert {label for label, level in seen.items() if level == normal} == {"claim", "beat"}
     assert {label for label, level in seen.items() if level == full} == {
