@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -39,6 +40,9 @@ MAX_PROFILE = 4 * 1024 * 1024
 PRELOADED = (_Bmp, _Gif, _WebP, _Color, _Palette)
 
 _MAX_SCANNED = 16 * MAX_AREA
+# Of processor time. A head takes milliseconds and a pixel some 30 ns; slow processors are many times slower.
+_HEAD_SECONDS = 0.5
+_PIXEL_SECONDS = 1e-7
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
 _METADATA = r"(Possibly c|C)orrupt EXIF data|Metadata Warning|Truncated File Read"
@@ -84,18 +88,30 @@ def prepare() -> None:
     _srgb()
 
 
-def decode(data: bytes, formats: AbstractSet[str], *, alpha: bool = False) -> Picture:
+Within = Callable[[float], AbstractContextManager[None]]
+"""Bounds what happens inside it to so many seconds of processor time."""
+
+
+def untimed(_seconds: float) -> AbstractContextManager[None]:
+    """Bounds nothing."""
+    return nullcontext()
+
+
+def decode(
+    data: bytes, formats: AbstractSet[str], *, alpha: bool = False, within: Within = untimed
+) -> Picture:
     """The first frame of an image file as RGB of at most `KEEP_AREA` pixels; with `alpha`, a picture that has
     transparency comes as RGBA instead of on white.
 
     Raises InputOutOfBounds for more than 64 megapixels or a side above 16,384, before any pixel is read, and
-    InputUndecodable for anything that is not an undamaged picture in one of `formats` (Pillow's names).
+    InputUndecodable for anything that is not an undamaged picture in one of `formats` (Pillow's names), or that
+    takes longer than any undamaged picture of its size (`within`, where somebody keeps the time).
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=_METADATA, category=UserWarning)
         try:
-            return _decode(data, sorted(formats & FORMATS), alpha=alpha)
+            return _decode(data, sorted(formats & FORMATS), alpha=alpha, within=within)
         except InputFault:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as problem:
@@ -104,11 +120,15 @@ def decode(data: bytes, formats: AbstractSet[str], *, alpha: bool = False) -> Pi
             raise InputUndecodable from problem
 
 
-def _decode(data: bytes, formats: list[str], *, alpha: bool) -> Picture:
-    with Image.open(BytesIO(data), formats=formats) as opened:
+def _decode(data: bytes, formats: list[str], *, alpha: bool, within: Within) -> Picture:
+    with within(_HEAD_SECONDS):
+        opened = Image.open(BytesIO(data), formats=formats)
+    with opened:
         name = opened.format or ""
-        _check(Size(*opened.size), data if name == "JPEG" else b"")
-        opened.load()
+        size = Size(*opened.size)
+        _check(size, data if name == "JPEG" else b"")
+        with within(_HEAD_SECONDS + size.area * _PIXEL_SECONDS):
+            opened.load()
         turn = 1 if name == "TIFF" else _orientation(opened)  # Pillow turned a TIFF while loading it
         profile = opened.info.get("icc_profile")
         image = _narrow(opened)

@@ -13,13 +13,16 @@ import resource
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import BinaryIO
 
 from danqing.core.errors import InputFault
 from danqing.pixels import decode, messages
 
 _PIPE_BYTES = 1 << 20
+_AGAIN_SECONDS = 0.05
 
 
 def run(memory: str, cpu: str) -> None:
@@ -28,6 +31,7 @@ def run(memory: str, cpu: str) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # a terminal's Ctrl-C reaches the server, which ends us in order
+    signal.signal(signal.SIGPROF, _ring)
     decode.prepare()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     widen()
@@ -68,7 +72,7 @@ def serve_one(source: BinaryIO, sink: BinaryIO, cpu: int) -> bool:
         return False
     allow(cpu)
     try:
-        picture = decode.decode(data, formats, alpha=bool(alpha))
+        picture = decode.decode(data, formats, alpha=bool(alpha), within=within)
     except InputFault as fault:
         sink.write(messages.refuse(type(fault)))
     else:
@@ -83,3 +87,22 @@ def allow(seconds: int) -> None:
     """Let this process use `seconds` more of processor time than it has used, and no more."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + seconds, hard))
+
+
+class TookTooLong(Exception):
+    """A stage of decoding used up its processor time."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raises TookTooLong in what happens inside it after `seconds` of processor time, and again and again, in case a
+    library catches it. Works where Python runs now and then; the kernel's limit is for what never comes back."""
+    signal.setitimer(signal.ITIMER_PROF, seconds, _AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _ring(_signal: int, _frame: FrameType | None) -> None:
+    raise TookTooLong

@@ -39,7 +39,7 @@ def tries(act):
         act()
     except (OSError, ImportError):
         raise InputUndecodable
-def misbehave(data, formats, *, alpha):
+def misbehave(data, formats, *, alpha, within):
     match data:
         case b"abort": os.abort()
         case b"hang": time.sleep(1000)
@@ -58,7 +58,7 @@ def misbehave(data, formats, *, alpha):
         case b"copy a descriptor": tries(lambda: os.dup(0))
         case b"see the environment":
             if set(os.environ) - {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "LC_CTYPE"}: os.abort()
-    return real(data if data[:1] == b"\\x89" else GOOD, formats, alpha=alpha)
+    return real(data if data[:1] == b"\\x89" else GOOD, formats, alpha=alpha, within=within)
 GOOD = bytes.fromhex(sys.argv[2])
 decode.decode = misbehave
 decoder.run(*sys.argv[3:])
