@@ -13,6 +13,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.types import Message
+from structlog.testing import capture_logs
 
 from danqing.core.errors import EngineFailed
 from danqing.core.job import Job, State
@@ -31,7 +32,7 @@ BODY: dict[str, Any] = {
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with houses.opened(tmp_path) as opened:
+    async with houses.opened(tmp_path, decoders=0) as opened:
         yield opened
 
 
@@ -157,13 +158,15 @@ async def test_p5_the_same_key_and_body_give_the_same_answer_and_one_charge(hous
     assert (account.held, account.used) == (0, 1)
 
 
-async def test_p5_a_replay_does_not_fetch_its_pictures_again(house: House) -> None:
-    body = json.loads(json.dumps(BODY))
-    body["input"]["messages"][0]["content"].append({"image": f"http://{house.place}/a.jpg"})
-    first = await post(house, body, Idempotency_Key="k")
-    assert first.status_code == 200
-    house.intake._inputs = None  # type: ignore[assignment]
-    assert (await post(house, body, Idempotency_Key="k")).json()["output"] == first.json()["output"]
+async def test_p5_a_replay_does_not_fetch_its_pictures_again(tmp_path: Path) -> None:
+    async with houses.opened(tmp_path) as house:
+        body = json.loads(json.dumps(BODY))
+        body["input"]["messages"][0]["content"].append({"image": f"http://{house.place}/a.jpg"})
+        first = await post(house, body, Idempotency_Key="k")
+        assert first.status_code == 200
+        house.intake._inputs = None  # type: ignore[assignment]
+        again = await post(house, body, Idempotency_Key="k")
+        assert again.json()["output"] == first.json()["output"]
 
 
 async def test_p5_without_a_key_every_call_is_a_new_order(house: House) -> None:
@@ -222,6 +225,44 @@ async def test_a_failed_picture_says_nothing_of_our_insides(house: House) -> Non
     assert "secret" not in answer.text
 
 
+# a call that is watched
+
+
+async def test_a_named_call_can_be_watched_by_its_tenant_alone(house: House) -> None:
+    name = "01234567-89ab-cdef-0123-456789abcdef"
+    await house.deed("worker stops")
+    call = asyncio.create_task(post(house, X_Request_ID=name))
+    (lease,) = (await house.store.news("worker-9", room=1, seconds=5)).leases
+    assert lease.job_id != name
+    house.desk.board.see(lease.job_id, 3, 20, 1.5)
+    stranger = (await house.keys.create("other", tenant="evil")).secret
+    mine = {"Authorization": f"Bearer {house.key}"}
+    seen = await house.client.get(f"/progress/{name}", headers=mine)
+    assert seen.json() == {"state": "running", "step": 3, "steps": 20, "left": 1.5}
+    for path, key in ((name, stranger), (lease.job_id, stranger), ("nothing", house.key)):
+        answer = await house.client.get(f"/progress/{path}", headers={"Authorization": f"Bearer {key}"})
+        assert (answer.status_code, answer.json()["code"]) == (404, "NotFound")
+    assert (await house.client.get(f"/progress/{name}")).status_code == 401
+    await house.store.release(lease.token)
+    await house.deed("worker works")
+    answer = await call
+    assert answer.json()["request_id"] == answer.headers["x-request-id"] == name
+    assert (await house.client.get(f"/progress/{name}", headers=mine)).status_code == 404
+
+
+async def test_a_name_used_twice_makes_two_jobs(house: House) -> None:
+    name = "01234567-89ab-cdef-0123-456789abcdef"
+    answers = await asyncio.gather(*(post(house, X_Request_ID=name) for _ in range(2)))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert len(house.seen) == 2
+
+
+@pytest.mark.parametrize("name", ["1", "x" * 36, "01234567-89AB-cdef-0123-456789abcdef", "a\u00e9"])
+async def test_a_name_that_is_no_uuid_is_replaced(house: House, name: str) -> None:
+    answer = await house.client.get("/health", headers={"X-Request-ID": name.encode("latin-1")})
+    assert answer.headers["x-request-id"] != name
+
+
 # what nobody foresaw
 
 
@@ -232,7 +273,9 @@ async def test_an_unexpected_error_is_json_without_its_trace(house: House) -> No
     app = build(replace(house.desk, vital=broken))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
-        answer = await client.get("/health")
+        with capture_logs() as lines:
+            answer = await client.get("/health")
+    assert [line["event"] for line in lines] == ["request failed", "request"]
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["code"] == "InternalError"

@@ -34,6 +34,8 @@ class Desk:
     body_seconds: float = 60.0
     crowd: Crowd = field(default_factory=Crowd)
     board: Board = field(default_factory=Board)
+    calls: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The job of each waiting call, by tenant and request id."""
     meter: Meter = field(default_factory=Meter)
 
     def links(self, request: Request, job: Job) -> tuple[str, ...]:
@@ -44,6 +46,12 @@ class Desk:
             ends = min(ends, job.expires)
         base = self.public_url.rstrip("/") if self.public_url else _base(request)
         return tuple(self.blobs.link(image.key, base=base, expires=int(ends)) for image in job.images)
+
+
+def bearer(header: str | None) -> str | None:
+    """The key of an Authorization header; the scheme is spelt in any case."""
+    scheme, _, key = (header or "").strip().partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
 
 
 def _base(request: Request) -> str:

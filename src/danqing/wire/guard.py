@@ -6,6 +6,7 @@ Plain ASGI, so that it sees the first byte and the last. Knows no dialect but th
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 import uuid
 from collections import Counter
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,8 @@ from danqing.core.errors import Fault, Internal, QueueFull
 API = "/api/v1"
 GONE = 499
 """In logs and figures only: the client left before its answer."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Answering = Callable[[Fault, str], Response]
 Observer = Callable[[str, str, int, float], None]
@@ -73,14 +76,16 @@ class Guard:
 
 
 class _Call:
-    """One request's id and how far its answer got."""
+    """One request's id and how far its answer got. A client may name its request by a UUID, to watch its progress;
+    `state.named` tells, as such an id may come twice."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
-        self.id = str(uuid.uuid4())
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.id = given if _UUID.fullmatch(given) else str(uuid.uuid4())
         self.started = False
         self.status = GONE
         self._send = send
-        scope["state"] = {**scope.get("state", {}), "request_id": self.id}
+        scope["state"] = {**scope.get("state", {}), "request_id": self.id, "named": self.id == given}
 
     async def send(self, message: Message) -> None:
         """Send on, with the request's id among the headers."""

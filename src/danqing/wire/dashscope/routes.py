@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,7 +24,7 @@ from danqing.intake.keys import Caller
 from danqing.wire import body
 from danqing.wire.dashscope import decode, encode
 from danqing.wire.dashscope.schema import Failure, Generation, Success
-from danqing.wire.desk import Desk
+from danqing.wire.desk import Desk, bearer
 from danqing.wire.guard import API
 from danqing.wire.openapi import json_body
 
@@ -59,7 +60,7 @@ def router(desk: Desk) -> APIRouter:
         model = await desk.intake.may(caller, envelope.model, GENERATION, _mode(request))
         order = await _off_loop(len(data), decode.order, envelope, model)
         ticket = Ticket(
-            id=request.state.request_id,
+            id=str(uuid.uuid4()) if request.state.named else request.state.request_id,
             api=GENERATION,
             began=began,
             fingerprint=await _off_loop(len(data), envelope.fingerprint),
@@ -98,12 +99,6 @@ async def _known(request: Request, desk: Desk, limits: body.Limits) -> Caller:
         raise
 
 
-def bearer(header: str | None) -> str | None:
-    """The key of an Authorization header; the scheme is spelt in any case."""
-    scheme, _, key = (header or "").strip().partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None
-
-
 def _mode(request: Request) -> str:
     return "async" if request.headers.get("x-dashscope-async", "").strip().lower() == "enable" else "sync"
 
@@ -129,6 +124,8 @@ async def _delivered(request: Request, desk: Desk, caller: Caller, job: Job, *, 
     """Wait for the job, or for the client to leave: then its job is dealt with and ClientDisconnect raised."""
     waiting = asyncio.ensure_future(desk.intake.wait(caller, job, began=began))
     leaving = asyncio.ensure_future(_left(request))
+    call = (caller.tenant, request.state.request_id)
+    desk.calls[call] = job.id
     try:
         await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
@@ -136,6 +133,7 @@ async def _delivered(request: Request, desk: Desk, caller: Caller, job: Job, *, 
         await desk.intake.gone(caller, job)
         raise ClientDisconnect
     finally:
+        desk.calls.pop(call, None)
         waiting.cancel()
         leaving.cancel()
 

@@ -11,9 +11,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from danqing.core.errors import NoSuchRoute
+from danqing.core.job import Job, State
 from danqing.core.ports import LinkDead, LinkExpired, LinkForged
 from danqing.intake.health import Vital
-from danqing.wire.desk import Desk
+from danqing.wire.desk import Desk, bearer
 
 AUDIT_SECONDS = 60.0
 """The auditor reads whole tables: scrapes within this time share its counts."""
@@ -39,14 +41,22 @@ def router(desk: Desk) -> APIRouter:
         """A finished picture, by its signed link."""
         return await _result(request, desk)
 
+    @routes.get("/progress/{request_id}")
+    async def progress(request: Request, request_id: str) -> Response:
+        """How far a waiting call of the same tenant is, by the `X-Request-ID` that it was sent with."""
+        caller = await desk.intake.who(bearer(request.headers.get("authorization")))
+        job = await desk.intake.get(caller, desk.calls.get((caller.tenant, request_id), request_id))
+        if job is None:
+            raise NoSuchRoute
+        return _json(_progress(desk, job))
+
     @routes.get("/health")
     async def health() -> Response:
         """200 when a picture can be made right now, 503 with the reasons when not."""
         vital = _with_closing(desk)
         reasons = vital.reasons()
         jobs = await desk.store.figures()
-        data = orjson.dumps(_told(vital, reasons, jobs))
-        return Response(data, 503 if reasons else 200, media_type="application/json")
+        return _json(_told(vital, reasons, jobs), 503 if reasons else 200)
 
     @routes.get("/metrics", response_class=Response)
     async def metrics() -> Response:
@@ -56,6 +66,18 @@ def router(desk: Desk) -> APIRouter:
         return Response(page, media_type="text/plain; version=0.0.4")
 
     return routes
+
+
+def _json(value: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def _progress(desk: Desk, job: Job) -> dict[str, Any]:
+    """`left` in seconds, null while nobody can say. The board is ahead of the store, which is told less often."""
+    seen = desk.board.get(job.id)
+    steps = (seen.step, seen.steps) if seen is not None and seen.steps else (job.step, job.steps)
+    left = seen.left if seen is not None and job.state is State.RUNNING else None
+    return {"state": job.state, "step": steps[0], "steps": steps[1], "left": left}
 
 
 def _with_closing(desk: Desk) -> Vital:
