@@ -384,4 +384,5 @@ async def test_metrics_count_calls_by_route_and_tell_the_audit(house: House) -> 
     assert f'danqing_request_seconds_count{{method="POST",route="{PATH}",status="200"}} 1.0' in page
     assert 'danqing_figures{name="succeeded"} 1.0' in page
     assert "danqing_audit" in page
+    assert 'danqing_work{name="engine_seconds"} 0.0' in page
     assert "danqing_ready 1.0" in page

@@ -65,9 +65,11 @@ class Guard:
     def _note(self, scope: Scope, call: _Call, seconds: float) -> None:
         route = str(getattr(scope.get("route"), "path", "other"))
         self._observe(route, scope["method"], call.status, seconds)
+        job = {"job": scope["state"]["job"]} if "job" in scope["state"] else {}
         _log.info(
             "request",
             request_id=call.id,
+            **job,
             method=scope["method"],
             route=route,
             status=call.status,

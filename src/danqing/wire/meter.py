@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
+Counts = Mapping[str, float]
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 
@@ -30,17 +31,22 @@ class Meter:
         self._audit = Gauge(
             "danqing_audit", "The auditor's counts; every one must be 0.", ("name",), registry=self._registry
         )
+        self._work = Gauge(
+            "danqing_work",
+            "Attempts ended since the start, by outcome, and the engine's seconds.",
+            ("name",),
+            registry=self._registry,
+        )
         self._ready = Gauge("danqing_ready", "1 when a picture can be made.", registry=self._registry)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the template, never the path."""
         self._seconds.labels(route, method, str(status)).observe(seconds)
 
-    def show(self, figures: Mapping[str, int], audit: Mapping[str, int], *, ready: bool) -> bytes:
+    def show(self, *, figures: Counts, audit: Counts, work: Counts, ready: bool) -> bytes:
         """The page for a scrape, in Prometheus' text format 0.0.4."""
-        for name, value in figures.items():
-            self._figures.labels(name).set(value)
-        for name, value in audit.items():
-            self._audit.labels(name).set(value)
+        for gauge, counts in ((self._figures, figures), (self._audit, audit), (self._work, work)):
+            for name, value in counts.items():
+                gauge.labels(name).set(value)
         self._ready.set(int(ready))
         return generate_latest(self._registry)

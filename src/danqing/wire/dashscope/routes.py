@@ -67,6 +67,7 @@ def router(desk: Desk) -> APIRouter:
             idempotency_key=_idempotency_key(request),
         )
         job = await desk.intake.submit(caller, order, model, ticket)
+        request.state.job = job.id
         job = await _delivered(request, desk, caller, job, began=began)
         return _written(encode.success(job, model.family, desk.links(request, job), request.state.request_id))
 

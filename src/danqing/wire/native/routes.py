@@ -62,7 +62,8 @@ def router(desk: Desk) -> APIRouter:
     async def metrics() -> Response:
         """Figures for Prometheus."""
         ready = not _with_closing(desk).reasons()
-        page = desk.meter.show(await desk.store.figures(), await auditor.counts(), ready=ready)
+        figures, audit = await desk.store.figures(), await auditor.counts()
+        page = desk.meter.show(figures=figures, audit=audit, work=desk.board.figures(), ready=ready)
         return Response(page, media_type="text/plain; version=0.0.4")
 
     return routes
