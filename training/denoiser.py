@@ -1,0 +1,154 @@
+"""Trains encoder and denoiser together by flow matching on drawn lessons. Resumable; knows no file layout but its own.
+
+The state file holds weights, their running average, optimiser state and the share of the time already spent, so a
+stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.batches import TARGETS, Codec, Lesson, Lessons
+from training.build import SHIFT, Shape, build_encoder, build_transformer
+from training.forward import encode_text, velocity
+from training.muon import Muon, split
+
+PEAK = 2e-3
+AVERAGE = 0.998
+INNER = ("transformer_blocks.", "language_model.layers.", "modulation.", "time_text_embed.", "txt_in.")
+
+
+class Student(nn.Module):
+    """The two models that learn, and their velocity."""
+
+    def __init__(self, tokenizer: Any, shape: Shape) -> None:
+        super().__init__()
+        self.encoder = build_encoder(tokenizer, shape)
+        self.transformer = build_transformer(shape)
+        self.encoder.model.visual.requires_grad_(False)
+
+    def forward(self, lesson: Lesson, noisy: Tensor, times: Tensor) -> Tensor:
+        text = encode_text(self.encoder, lesson.batch)
+        return velocity(self.transformer, text, lesson.batch, noisy, times)
+
+
+def sample_times(samples: int, count: int) -> Tensor:
+    """Stratified over a prefix's targets, then shifted as the sampler shifts, with the very first step always met."""
+    even = (torch.arange(count)[None] + torch.rand(samples, count)) / count
+    shift = math.exp(SHIFT)
+    return (shift * even / (1 + (shift - 1) * even)).clamp(0.005, 1.0)
+
+
+def flow_loss(student: Student, lesson: Lesson) -> Tensor:
+    clean = lesson.targets[:, None].expand(-1, TARGETS, -1, -1)
+    times = sample_times(len(clean), TARGETS)
+    noise = torch.randn_like(clean)
+    mixed = torch.lerp(clean, noise, times[..., None, None])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        guess = student(lesson, mixed, times)
+    return (guess.float() - (noise - clean)).square().mean()
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything that must survive a stop."""
+
+    student: Student
+    muon: Muon
+    adam: torch.optim.AdamW
+    average: dict[str, Tensor]
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, tokenizer: Any, shape: Shape) -> Run:
+        student = Student(tokenizer, shape)
+        matrices, others = split(student, INNER)
+        muon = Muon(matrices, lr=PEAK)
+        adam = torch.optim.AdamW(others, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.0)
+        return cls(student, muon, adam, {k: v.detach().clone() for k, v in student.state_dict().items()})
+
+    def save(self, path: Path) -> None:
+        fresh = path.with_suffix(".new")
+        state = {
+            "student": self.student.state_dict(),
+            "muon": self.muon.state_dict(),
+            "adam": self.adam.state_dict(),
+            "average": self.average,
+            "counts": (self.step, self.samples, self.seconds),
+        }
+        torch.save(state, fresh)
+        os.replace(fresh, path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.student.load_state_dict(state["student"])
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+        self.average = state["average"]
+        self.step, self.samples, self.seconds = state["counts"]
+
+    def advance(self, loss: Tensor, rate: float) -> None:
+        for optimiser in (self.muon, self.adam):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self.muon.step()
+        self.adam.step()
+        self.step += 1
+        keep = min(AVERAGE, (1 + self.step) / (20 + self.step))
+        with torch.no_grad():
+            current = self.student.state_dict()
+            names = [name for name, value in current.items() if value.is_floating_point()]
+            torch._foreach_lerp_([self.average[n] for n in names], [current[n] for n in names], 1 - keep)
+
+
+def rate_at(done: float, step: int) -> float:
+    """Warm up, hold, then fall in a line over the last two fifths."""
+    return PEAK * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - done) / 0.4))
+
+
+def train_denoiser(run: Run, lessons: Lessons, *, folder: Path, minutes: float, save_every: float = 240) -> None:
+    """Until `minutes` of training have been spent over all runs."""
+    start, before, saved = time.monotonic(), run.seconds, time.monotonic()
+    recent: list[float] = []
+    run.student.train()
+    while run.seconds < 60 * minutes:
+        done = run.seconds / (60 * minutes)
+        lesson = lessons.draw(done)
+        loss = flow_loss(run.student, lesson)
+        run.advance(loss, rate_at(done, run.step))
+        run.samples += len(lesson.targets)
+        run.seconds = before + time.monotonic() - start
+        recent.append(float(loss.detach()))
+        if run.step % 50 == 0:
+            line = {
+                "stage": "denoiser",
+                "step": run.step,
+                "samples": run.samples,
+                "loss": round(sum(recent) / len(recent), 4),
+                "seconds": round(run.seconds),
+            }
+            recent.clear()
+            with (folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+        if time.monotonic() - saved > save_every:
+            run.save(folder / "state.pt")
+            saved = time.monotonic()
+    run.save(folder / "state.pt")
+
+
+def lessons_from(vae: Any, tokenizer: Any, seed: int) -> Lessons:
+    return Lessons(tokenizer, Codec(vae), seed)

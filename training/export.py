@@ -1,0 +1,64 @@
+"""Writes the checkpoint folder in the exact layout of Qwen-Image-2.1, in half precision, for the stock pipeline to load.
+
+Knows where each part goes and nothing of how it was trained.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLQwenImage21, QwenImage21Pipeline
+from torch import Tensor
+
+from training.build import Shape, build_encoder, build_miniature_processor, build_scheduler, build_transformer
+from training.files import replace_folder
+
+
+def export(average: dict[str, Tensor], *, vae: Path, tokenizer: Any, shape: Shape, folder: Path) -> None:
+    """Replaces `folder` whole; a model card already there is kept."""
+    card = folder / "MODEL_CARD.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else None
+    pipe = _pipeline(average, vae=vae, tokenizer=tokenizer, shape=shape)
+    with replace_folder(folder) as fresh:
+        pipe.save_pretrained(fresh, safe_serialization=True)
+        pipe.processor.tokenizer.save_pretrained(fresh / "tokenizer")
+        _name_stock_processor(fresh)
+        for path in fresh.rglob("*.safetensors"):
+            path.chmod(0o644)
+        if text is not None:
+            (fresh / card.name).write_text(text, encoding="utf-8")
+
+
+def _pipeline(average: dict[str, Tensor], *, vae: Path, tokenizer: Any, shape: Shape) -> Any:
+    encoder, transformer = build_encoder(tokenizer, shape), build_transformer(shape)
+    encoder.load_state_dict(_part(average, "encoder."))
+    transformer.load_state_dict(_part(average, "transformer."))
+    half = torch.bfloat16
+    return QwenImage21Pipeline(
+        scheduler=build_scheduler(),
+        vae=AutoencoderKLQwenImage21.from_pretrained(vae).to(torch.float16),
+        text_encoder=encoder.to(half),
+        processor=build_miniature_processor(tokenizer),
+        transformer=transformer.to(half),
+    )
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _name_stock_processor(folder: Path) -> None:
+    """Our class needs no torchvision but nobody else knows it: the files name the stock one."""
+    for path, keys in (
+        (folder / "model_index.json", {"processor": ["transformers", "Qwen3VLProcessor"]}),
+        (folder / "processor" / "processor_config.json", {"processor_class": "Qwen3VLProcessor"}),
+        (folder / "processor" / "tokenizer_config.json", {"processor_class": "Qwen3VLProcessor"}),
+        (folder / "tokenizer" / "tokenizer_config.json", {}),
+    ):
+        if path.is_file():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content |= keys
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
