@@ -46,6 +46,13 @@ class Device:
         """The number format used there: bf16 on CUDA, fp32 elsewhere."""
         return torch.bfloat16 if self.kind == "cuda" else torch.float32
 
+    @property
+    def keep(self) -> int:
+        """Bytes that a family may use to remember input pictures: a twentieth of what is free, and on a
+        machine that people work on no more than 256 MB."""
+        share = self.free // 20
+        return share if self.kind == "cuda" else min(share, 1 << 28)
+
 
 def load_family(checkpoint: Checkpoint, device: Device) -> Family:
     """Check the checkpoint's folder, fetching a hub id at its pinned revision first, and load its modules.
@@ -54,7 +61,7 @@ def load_family(checkpoint: Checkpoint, device: Device) -> Family:
     opener = _opener(check_folder(folder))
     _still_bars()
     try:
-        return opener(folder, torch.device(device.kind), device.dtype)
+        return opener(folder, torch.device(device.kind), device.dtype, device.keep)
     except (OSError, KeyError) as error:
         raise BadCheckpoint(f"the checkpoint in {folder} cannot be loaded: {error}") from error
 
@@ -84,8 +91,8 @@ def check_folder(folder: Path) -> str:
 
 
 def _foreign(entry: Any) -> bool:
-    """Whether an entry of the index is a component, a pair [library, class], of a library we do not load from. Pairs
-    of numbers are settings, and a pair of nulls is a component left out."""
+    """Whether an entry of the index is a component, a pair [library, class], of a library we do not load
+    from. Pairs of numbers are settings, and a pair of nulls is a component left out."""
     if not isinstance(entry, list) or len(entry) != 2 or all(isinstance(word, int | float) for word in entry):
         return False
     return entry[0] is not None and (not isinstance(entry[0], str) or entry[0] not in _LIBRARIES)

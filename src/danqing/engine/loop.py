@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -224,7 +225,9 @@ class StepEngine:
         self._tell(running, event)
 
     def _fail(self, running: Running, error: Exception) -> None:
-        _log.error("a unit of work failed", job=running.token, stage=running.stage, exc_info=error)
+        # As text: a renderer that walks the frames would hold up the engine, and their tensors.
+        trace = "".join(traceback.format_exception(error))
+        _log.error("a unit of work failed", job=running.token, stage=running.stage.value, trace=trace)
         why = str(error) if isinstance(error, NotFinite) else type(error).__name__
         # The exception itself is not passed on: its traceback would keep the job's tensors alive.
         self._drop(
@@ -234,22 +237,21 @@ class StepEngine:
     def _unit(self, running: Running, pictures: list[Picture]) -> tuple[Bill, Event | None]:
         """One unit of work on the pictures, all at one stage; its bill, and the event it is worth."""
         family, made = running.family, running.plan
-        match running.stage:
-            case Stage.ENCODE:
-                running.conditions = family.encode(made)
-                running.stage = Stage.PREFILL
-                return family.bill(made, Stage.ENCODE), None
-            case Stage.PREFILL:
-                running.prefix = family.prefill(made, running.conditions)
-                running.conditions = None
-                running.stage = Stage.STEP
-                return family.bill(made, Stage.PREFILL), None
-        if pictures[0].done < running.steps:
+        if running.stage is Stage.STEP and pictures[0].done < running.steps:
             return self._step(running, pictures), None
-        picture = pictures[0]
-        raster = family.decode(made, picture.lane)
-        running.pictures.remove(picture)
-        return family.bill(made, Stage.DECODE), ImageReady(running.token, picture.index, raster)
+        if running.stage is Stage.STEP:
+            picture = pictures[0]
+            raster = family.decode(made, picture.lane)
+            running.pictures.remove(picture)
+            return family.bill(made, Stage.DECODE), ImageReady(running.token, picture.index, raster)
+        # Billed before it is done: afterwards the family may remember the inputs, and charge less.
+        bill = family.bill(made, running.stage)
+        if running.stage is Stage.ENCODE:
+            running.conditions, running.stage = family.encode(made), Stage.PREFILL
+        else:
+            running.prefix, running.stage = family.prefill(made, running.conditions), Stage.STEP
+            running.conditions = None
+        return bill, None
 
     def _step(self, running: Running, pictures: list[Picture]) -> Bill:
         for picture in pictures:

@@ -35,8 +35,11 @@ class Policy(Protocol):
     """Chooses the next unit of work."""
 
     def choose(self, lanes: Sequence[Lane], now: float) -> tuple[Lane, ...]:
-        """The lanes to advance together by one unit, all of one job and one stage; empty only if `lanes`
-        is."""
+        """The lanes to advance together by one unit, all of one job and one stage; empty only if `lanes` is."""
+        ...
+
+    def width(self, tokens: int, lanes: int) -> int:
+        """How many of a job's `lanes` lanes at one step, of so many target tokens each, advance together."""
         ...
 
 

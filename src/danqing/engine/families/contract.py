@@ -19,11 +19,13 @@ from danqing.schedule.cost import Bill, Stage
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A work made definite for one checkpoint: where it is drawn, in how many steps, guided how. `negative`
-    is None without guidance; `native` says how pictures are fitted."""
+    is None without guidance; `inputs` are the sizes the input pictures are read at, `digests` name their
+    content; `native` says how pictures are fitted."""
 
     work: Work
     drawn: Size
     inputs: tuple[Size, ...]
+    digests: tuple[str, ...]
     steps: int
     guidance: float
     negative: str | None
@@ -43,6 +45,7 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
         work=work,
         drawn=drawn,
         inputs=tuple(input_size(native, raster.size, drawn) for raster in work.inputs),
+        digests=tuple(raster.digest() for raster in work.inputs),
         steps=preset.steps,
         guidance=guidance,
         negative=(given or _NEUTRAL) if guidance > 1 else None,
@@ -95,5 +98,5 @@ class NotFinite(ArithmeticError):
     """Latents turned into NaN or infinity."""
 
 
-Opener = Callable[[Path, torch.device, torch.dtype], Family]
-"""Builds a family from a checked folder, a device and a number format."""
+Opener = Callable[[Path, torch.device, torch.dtype, int], Family]
+"""Builds a family from a checked folder, a device, a number format, and how many bytes it may remember."""

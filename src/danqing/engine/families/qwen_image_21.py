@@ -2,11 +2,15 @@
 itself.
 
 The sequence is system text, input pictures, prompt, target. Text is causal, each picture bidirectional
-inside, and all but the target is modulated at t = 0, so keys and values of that prefix never change: they are
-computed once a work and shared by its pictures. The stock pipeline of diffusers (`pipelines/qwenimage21`) is
-the reference that tests compare with; what is done here and not there: text and input projections, rotary
-tables and token layout once a work instead of once a step, no logits of the encoder, vision features once for
-both guidance branches, and no keys of the prefix recomputed for further pictures."""
+inside, and all but the target is modulated at t = 0, so keys and values of what precedes the target never
+change. They are computed in two parts: the head (everything up to the last input picture), shared by both
+guidance branches and by later works of the tenant with the same pictures, then the rest of each branch's
+prompt. Pictures of one work share the whole. Both parts take the same way whether the head was known or not,
+so a work's pictures do not depend on it.
+
+The stock pipeline of diffusers (`pipelines/qwenimage21`) is the reference that tests compare with. Not done
+here and done there: text and input projections, rotary tables and token layout in each step, logits of the
+encoder, the vision tower for the negative prompt, keys of the prefix for each further picture."""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,60 +27,98 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLQwenImage21, FlowMatchEulerDiscreteScheduler, QwenImage21Transformer2DModel
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_qwenimage21 import (
+    QwenImage21AttnProcessor,
+    _qwenimage21_prepare_qkv,
+)
 from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration
 
 from danqing.core.raster import Raster, Size
+from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, on_white, to_canvas
 from danqing.engine.families.contract import NotFinite, Plan
 from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, BlockCausal, Stage
 
 SYSTEM = "Comprehend and analyze the provided prompt."
+_SYSTEM = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
+_USER = "<|im_start|>user\n"
 _SLOT = "<|vision_start|><|image_pad|><|vision_end|>"
 _RESERVED = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _PIXELS = 16
 """Pixels to a side of one latent token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One prompt as the encoder read it: `states` (1, slots, width) before the encoder's final norm, without
-    the system text; `pictures` (slots,) marks the slots of input pictures, each standing for 2×2 latent
-    tokens."""
+class LayerPrefix:
+    """Keys and values (1, tokens, heads, width) of one layer, handed to the transformer's attention as its
+    cache: filled once, then read for any number of lanes."""
+
+    def __init__(self, before: LayerPrefix | None = None) -> None:
+        self.lanes = 1
+        self.k: torch.Tensor | None = None if before is None else before.k
+        self.v: torch.Tensor | None = None if before is None else before.v
+
+    def extend(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the keys and values of further tokens; answers all of them."""
+        self.k = k if self.k is None else torch.cat([self.k, k], dim=1)
+        self.v = v if self.v is None else torch.cat([self.v, v], dim=1)
+        return self.k, self.v
+
+    def store(self, k: torch.Tensor, v: torch.Tensor) -> None:
+        """The stock attention's name for a first `extend`."""
+        self.extend(k, v)
+
+    def get(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same keys and values for each lane of the batch, without copying them."""
+        if self.k is None or self.v is None:
+            raise RuntimeError("the prefix was not filled")
+        return self.k.expand(self.lanes, -1, -1, -1), self.v.expand(self.lanes, -1, -1, -1)
+
+
+class ContinuingAttention(QwenImage21AttnProcessor):  # type: ignore[misc]
+    """The stock attention with one mode more, "continue": further prefix tokens look at the stored ones and,
+    by `attention_mask`, at themselves, and are stored in turn."""
+
+    def __call__(self, attn: Any, hidden_states: torch.Tensor, **given: Any) -> torch.Tensor:
+        """See the stock `__call__`."""
+        if given.get("kv_cache_mode") != "continue":
+            return super().__call__(attn, hidden_states, **given)
+        query, key, value, _ = _qwenimage21_prepare_qkv(
+            attn, hidden_states, given["rotary_emb"], None, None, None
+        )
+        key, value = given["layer_cache"].extend(key, value)
+        mixed = dispatch_attention_fn(query, key, value, attn_mask=given["attention_mask"], backend=None)
+        return attn.to_out[1](attn.to_out[0](mixed.flatten(2, 3).type_as(query)))
+
+
+@dataclass(slots=True)
+class Head:
+    """Everything before the prompt as the modules read it, from the user's mark to the end of the last
+    picture.
+
+    `states` (1, slots, width) come from the encoder before its final norm, `pictures` (slots,) marks the
+    slots of input pictures, each standing for 2×2 latent tokens, `latents` are theirs (1, tokens, channels).
+    `memory` is the encoder's own cache, `following` the position of the next token there. `layers` is filled
+    by the first prefill."""
 
     states: torch.Tensor
-    pictures: torch.Tensor
+    pictures: list[bool]
+    latents: torch.Tensor
+    memory: Any
+    following: int
+    layers: tuple[LayerPrefix, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a work's prompts and pictures say: the readings of both guidance branches, and the input pictures'
-    latents (1, tokens, channels) in order, None without inputs."""
+    """What a work's pictures and prompts say: the head, None without inputs, and the states (1, tokens,
+    width) of the prompt that follows it in both guidance branches."""
 
-    positive: Reading
-    negative: Reading | None
-    latents: torch.Tensor | None
-
-
-class LayerPrefix:
-    """Keys and values (1, tokens, heads, width) of one layer, handed to the transformer's own attention as
-    its cache: stored once, then read for any number of lanes."""
-
-    def __init__(self) -> None:
-        self.lanes = 1
-        self._k: torch.Tensor | None = None
-        self._v: torch.Tensor | None = None
-
-    def store(self, k: torch.Tensor, v: torch.Tensor) -> None:
-        """Keep the prefix's keys and values."""
-        self._k, self._v = k, v
-
-    def get(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same keys and values for each lane of the batch, without copying them."""
-        if self._k is None or self._v is None:
-            raise RuntimeError("the prefix was not filled")
-        return self._k.expand(self.lanes, -1, -1, -1), self._v.expand(self.lanes, -1, -1, -1)
+    head: Head | None
+    positive: torch.Tensor
+    negative: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +151,9 @@ class LanePicture:
 class QwenImage21:
     """The stages of one loaded checkpoint."""
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        """Load the modules of a diffusers folder; safetensors only, no code of the folder is run."""
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, keep: int = 0) -> None:
+        """Load the modules of a diffusers folder; safetensors only, no code of the folder is run. `keep` is
+        how many bytes of heads may be remembered for later works."""
         how = {"use_safetensors": True, "local_files_only": True, "dtype": dtype}
         self.device, self.dtype = device, dtype
         self.processor: Any = build_processor(folder)
@@ -118,6 +162,8 @@ class QwenImage21:
         self.vae = AutoencoderKLQwenImage21.from_pretrained(folder / "vae", **how)
         for module in (self.encoder, self.transformer, self.vae):
             module.to(device).eval().requires_grad_(False)
+        self.transformer.set_attn_processor(ContinuingAttention())
+        self._heads: Recent[Head] = Recent(keep)
         self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         self._sigmas: list[float] | None = json.loads((folder / "model_index.json").read_text()).get(
             "sample_sigmas"
@@ -145,7 +191,7 @@ class QwenImage21:
 
     def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:
         """See `Family.bill`."""
-        return self._costs.bill(plan, stage, lanes)
+        return self._costs.bill(plan, stage, lanes, known=_key(plan) in self._heads)
 
     def passing(self, plan: Plan) -> int:
         """See `Family.passing`."""
@@ -156,44 +202,66 @@ class QwenImage21:
     @torch.inference_mode()
     def encode(self, plan: Plan) -> Conditions:
         """See `Family.encode`."""
+        head = None
+        if plan.work.inputs:
+            head = self._heads.get(_key(plan)) or self._look(plan)
+        positive = self._read(plan.work.prompt, head)
+        negative = None if plan.negative is None else self._read(plan.negative, head)
+        return Conditions(head, positive, negative)
+
+    def _look(self, plan: Plan) -> Head:
+        """The input pictures through the encoder (with its vision tower) and the autoencoder."""
         pictures = [
             to_canvas(raster, size) for raster, size in zip(plan.work.inputs, plan.inputs, strict=True)
         ]
-        seen = self._see([on_white(picture) for picture in pictures])
-        positive = self._read(plan.work.prompt, seen)
-        negative = None if plan.negative is None else self._read(plan.negative, seen)
-        latents = [self._latents(picture) for picture in pictures]
-        return Conditions(positive, negative, torch.cat(latents, dim=1) if latents else None)
-
-    def _see(self, pictures: list[Image.Image]) -> dict[str, Any]:
-        """The vision tower's features of the input pictures, as the encoder takes them; empty without
-        inputs."""
-        if not pictures:
-            return {}
-        seen = self.processor.image_processor(images=pictures, return_tensors="pt").to(self.device)
-        features = self.encoder.model.get_image_features(
-            seen.pixel_values, seen.image_grid_thw, return_dict=True
+        seen = self.processor.image_processor(images=[on_white(one) for one in pictures], return_tensors="pt")
+        seen = seen.to(self.device)
+        counts = [
+            int(grid.prod()) // self.processor.image_processor.merge_size**2 for grid in seen.image_grid_thw
+        ]
+        ids = self._ids(_SYSTEM + _before_prompt(counts))
+        slots = ids == self._picture_token
+        encoder = self.encoder.model
+        positions, _ = encoder.get_rope_index(ids, slots.int(), image_grid_thw=seen.image_grid_thw)
+        with _before_norm(encoder.language_model):
+            read = encoder(
+                input_ids=ids,
+                position_ids=positions,
+                pixel_values=seen.pixel_values,
+                image_grid_thw=seen.image_grid_thw,
+                use_cache=True,
+            )
+        return Head(
+            states=read.last_hidden_state[:, self._cut :],
+            pictures=slots[0, self._cut :].tolist(),
+            latents=torch.cat([self._latents(picture) for picture in pictures], dim=1),
+            memory=read.past_key_values,
+            following=int(positions.max()) + 1,
         )
-        return {"image_grid_thw": seen.image_grid_thw, "mm_encoder_outputs": {"image": features}}
 
-    def _read(self, prompt: str, seen: dict[str, Any]) -> Reading:
-        """The encoder's last states of the templated prompt (`_get_qwen_prompt_embeds` of the stock
-        pipeline)."""
-        grids = seen.get("image_grid_thw", ())
-        counts = [int(grid.prod()) // self.processor.image_processor.merge_size**2 for grid in grids]
-        tokens = self.processor.tokenizer(_template(prompt, counts), return_tensors="pt").to(self.device)
-        pictures = tokens.input_ids == self._picture_token
-        extra = {**seen, "mm_token_type_ids": pictures.int()} if seen else {}
+    def _read(self, prompt: str, head: Head | None) -> torch.Tensor:
+        """The encoder's states of the rest of the template, which holds the prompt: (1, tokens, width)."""
         text_model = self.encoder.model.language_model
-        # The transformer was trained on the states before the final norm: its output is replaced by its input.
-        handle = text_model.norm.register_forward_hook(lambda _module, args, _output: args[0])
-        try:
-            states = self.encoder.model(
-                input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, use_cache=False, **extra
+        rest = _from_prompt(prompt)
+        if head is None:
+            with _before_norm(text_model):
+                states = text_model(
+                    input_ids=self._ids(_SYSTEM + _USER + rest), use_cache=False
+                ).last_hidden_state
+            return states[:, self._cut :]
+        ids = self._ids(rest)
+        positions = torch.arange(head.following, head.following + ids.shape[1], device=self.device)
+        # A copy that shares the tensors: the encoder appends by making new ones, and the head stays as it is.
+        memory = copy.copy(head.memory)
+        memory.layers = [copy.copy(layer) for layer in memory.layers]
+        with _before_norm(text_model):
+            return text_model(
+                input_ids=ids, position_ids=positions.expand(3, 1, -1), past_key_values=memory, use_cache=True
             ).last_hidden_state
-        finally:
-            handle.remove()
-        return Reading(states[:, self._cut :], pictures[0, self._cut :])
+
+    def _ids(self, text: str) -> torch.Tensor:
+        ids: torch.Tensor = self.processor.tokenizer(text, return_tensors="pt").input_ids
+        return ids.to(self.device)
 
     def _latents(self, picture: Image.Image) -> torch.Tensor:
         """An RGBA canvas as normalised latents (1, tokens, channels)."""
@@ -207,35 +275,67 @@ class QwenImage21:
     @torch.inference_mode()
     def prefill(self, plan: Plan, conditions: Conditions) -> Prefix:
         """See `Family.prefill`."""
-        positive = self._fill(plan, conditions.positive, conditions.latents)
-        negative = None
-        if conditions.negative is not None:
-            negative = self._fill(plan, conditions.negative, conditions.latents)
+        head = conditions.head
+        if head is not None and not head.layers:
+            self._fill(plan, head)
+            self._heads.put(_key(plan), head, _weight(head))
+        positive = self._continue(plan, head, conditions.positive)
+        negative = None if conditions.negative is None else self._continue(plan, head, conditions.negative)
         return Prefix(positive, negative)
 
-    def _fill(self, plan: Plan, reading: Reading, latents: torch.Tensor | None) -> Branch:
-        layout = _Layout(reading.pictures.tolist(), plan)
-        hidden = self.transformer.txt_in(reading.states)
-        hidden = hidden.repeat_interleave(torch.tensor(layout.repeats, device=self.device), dim=1)
-        if latents is not None:
-            hidden[:, layout.prefix_mask.to(self.device)] = self.transformer.img_in(latents)
-        rope = self.transformer.pos_embed(
-            layout.shapes, layout.joint_mask.to(self.device), device=self.device
-        )
-        still = self.transformer.time_text_embed(hidden.new_zeros(1), hidden)
-        modulation = self.transformer.modulation(still)
+    def _fill(self, plan: Plan, head: Head) -> None:
+        """Keys and values of the head in every layer."""
+        layout = _Layout(head.pictures, 0, plan)
+        repeats = torch.tensor([4 if slot else 1 for slot in head.pictures], device=self.device)
+        hidden = self.transformer.txt_in(head.states).repeat_interleave(repeats, dim=1)
+        hidden[:, layout.mask[: layout.head].to(self.device)] = self.transformer.img_in(head.latents)
         layers = tuple(LayerPrefix() for _ in self.transformer.transformer_blocks)
+        rope = self._rope(layout)[: layout.head]
+        self._pass(
+            hidden, layers, rope, mode="extract", segments=layout.segments, cache_write_slice=slice(None)
+        )
+        head.layers = layers
+
+    def _continue(self, plan: Plan, head: Head | None, states: torch.Tensor) -> Branch:
+        """The head's keys and values, followed by those of a prompt's tokens, each of which sees what is
+        before it."""
+        layout = _Layout([] if head is None else head.pictures, states.shape[1], plan)
+        rope = self._rope(layout)
+        before = (None,) * len(self.transformer.transformer_blocks) if head is None else head.layers
+        layers = tuple(LayerPrefix(layer) for layer in before)
+        own = torch.ones(layout.rest, layout.head + layout.rest, dtype=torch.bool, device=self.device)
+        mask = own.tril(diagonal=layout.head)[None, None]
+        end = layout.head + layout.rest
+        hidden = self.transformer.txt_in(states)
+        self._pass(hidden, layers, rope[layout.head : end], mode="continue", attention_mask=mask)
+        return Branch(layers, rope[end:])
+
+    def _rope(self, layout: _Layout) -> torch.Tensor:
+        return self.transformer.pos_embed(layout.shapes, layout.mask.to(self.device), device=self.device)
+
+    def _pass(
+        self,
+        hidden: torch.Tensor,
+        layers: Sequence[LayerPrefix],
+        rope: torch.Tensor,
+        *,
+        mode: str,
+        **given: Any,
+    ) -> None:
+        """Prefix tokens through all blocks, modulated at t = 0, for the keys and values that they leave
+        behind."""
+        modulation = self.transformer.modulation(
+            self.transformer.time_text_embed(hidden.new_zeros(1), hidden)
+        )
         for block, layer in zip(self.transformer.transformer_blocks, layers, strict=True):
             hidden = block(
                 hidden_states=hidden,
                 modulation=modulation,
-                rotary_emb=rope[: layout.length],
+                rotary_emb=rope,
                 layer_cache=layer,
-                kv_cache_mode="extract",
-                cache_write_slice=slice(0, layout.length),
-                segments=layout.segments,
+                kv_cache_mode=mode,
+                **given,
             )
-        return Branch(layers, rope[layout.length :])
 
     # -- steps
 
@@ -309,17 +409,16 @@ class QwenImage21:
 
 
 class _Layout:
-    """Where text, input pictures and the target stand in the joint token sequence of one branch."""
+    """Where the head, `rest` tokens of text and the target stand in the joint token sequence of one branch.
+    `head` counts the head's tokens, `mask` marks those of pictures, the target's among them."""
 
-    def __init__(self, slots: list[bool], plan: Plan) -> None:
-        shapes = [(1, size.height // _PIXELS, size.width // _PIXELS) for size in (*plan.inputs, plan.drawn)]
-        self.shapes: list[tuple[int, int, int]] = shapes
-        self.repeats = [4 if slot else 1 for slot in slots]
-        prefix = list(itertools.chain.from_iterable([slot] * (4 if slot else 1) for slot in slots))
-        self.length = len(prefix)
-        self.prefix_mask = torch.tensor(prefix)
-        self.joint_mask = torch.tensor(prefix + [True] * math.prod(shapes[-1]))
-        self.segments = list(_segments(prefix, [math.prod(shape) for shape in shapes[:-1]]))
+    def __init__(self, pictures: list[bool], rest: int, plan: Plan) -> None:
+        sizes = (*(plan.inputs if pictures else ()), plan.drawn)
+        self.shapes = [(1, size.height // _PIXELS, size.width // _PIXELS) for size in sizes]
+        head = list(itertools.chain.from_iterable([slot] * (4 if slot else 1) for slot in pictures))
+        self.head, self.rest = len(head), rest
+        self.mask = torch.tensor(head + [False] * rest + [True] * math.prod(self.shapes[-1]))
+        self.segments = list(_segments(head, [math.prod(shape) for shape in self.shapes[:-1]]))
 
 
 def _segments(pictures: list[bool], blocks: list[int]) -> Iterator[tuple[int, int, bool]]:
@@ -335,19 +434,46 @@ def _segments(pictures: list[bool], blocks: list[int]) -> Iterator[tuple[int, in
         start = end
 
 
-def _template(prompt: str, counts: Sequence[int]) -> str:
-    """The checkpoint's own template around a prompt; `counts` are the vision slots of each input picture.
-    Marks that stand for pictures have no meaning inside a prompt and are taken out of it."""
-    for mark in _RESERVED:
-        prompt = prompt.replace(mark, "")
-    slots = [
+def _before_prompt(counts: Sequence[int]) -> str:
+    """The template from the user's mark to the end of the last picture; `counts` are each picture's vision
+    slots."""
+    slots = (
         f"<image{place}>" + _SLOT.replace("<|image_pad|>", "<|image_pad|>" * count)
         for place, count in enumerate(counts, start=1)
-    ]
-    user = " ".join(slots) + (prompt or " ")
-    return (
-        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
     )
+    return _USER + " ".join(slots)
+
+
+def _from_prompt(prompt: str) -> str:
+    """The template from the prompt on. Marks that stand for pictures have no meaning in a prompt: they are
+    cut."""
+    for mark in _RESERVED:
+        prompt = prompt.replace(mark, "")
+    return f"{prompt or ' '}<|im_end|>\n<|im_start|>assistant\n"
+
+
+@contextmanager
+def _before_norm(text_model: Any) -> Iterator[None]:
+    """Inside, the encoder answers its states before the final norm, which the transformer was trained on: the
+    norm's output is replaced by its input (as in `_get_qwen_prompt_embeds` of the stock pipeline)."""
+    handle = text_model.norm.register_forward_hook(lambda _module, args, _output: args[0])
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _key(plan: Plan) -> Hashable:
+    """What a head depends on, beside the checkpoint, and whose it is."""
+    return plan.work.tenant, plan.digests, plan.inputs
+
+
+def _weight(head: Head) -> int:
+    """Bytes of a head's tensors."""
+    own = [head.states, head.latents]
+    for layer in (*head.layers, *head.memory.layers):
+        own.extend(layer.get() if isinstance(layer, LayerPrefix) else (layer.keys, layer.values))
+    return sum(tensor.numel() * tensor.element_size() for tensor in own)
 
 
 def _shift(config: Any, tokens: int) -> float:
@@ -383,18 +509,21 @@ class _Costs:
         )
         self._base = 4 * item * family.vae.config.base_dim
 
-    def bill(self, plan: Plan, stage: Stage, lanes: int) -> Bill:
-        """See `Family.bill`. Prompt tokens are estimated from its bytes: they are known only after
-        encoding."""
+    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: bool) -> Bill:
+        """See `Family.bill`. `known`: the head is remembered, so only the prompt is read. Prompt tokens are
+        estimated from its bytes: they are known only after encoding."""
         branches = 1 if plan.negative is None else 2
         prefix, target = self._prefix(plan), _tokens(plan.drawn)
-        area = sum(size.area for size in plan.inputs)
+        area = 0 if known else sum(size.area for size in plan.inputs)
+        head = sum(_tokens(size) + 4 for size in plan.inputs)
+        rest = (prefix - head) * branches
         if stage is Stage.ENCODE:
-            reading = 2.0 * self._text * prefix * branches + 2.0 * self._vision * area / _PIXELS**2
-            return Bill(stage, reading + self._read_pixel * area)
+            vision = 2.0 * self._vision * area / _PIXELS**2
+            reading = 2.0 * self._text * (rest + area / _PIXELS**2 / 4)
+            return Bill(stage, reading + vision + self._read_pixel * area)
         if stage is Stage.PREFILL:
-            kept = self._block.prefix_bytes(prefix) * branches
-            return Bill(stage, self._block.forward(prefix, prefix) * branches, keeps=kept)
+            flops = self._block.forward(rest, prefix) + (0 if known else self._block.forward(head, head))
+            return Bill(stage, flops, keeps=self._block.prefix_bytes(prefix * branches + head))
         if stage is Stage.STEP:
             return Bill(stage, self._block.forward(target, prefix + target) * branches * lanes)
         return Bill(stage, self._draw_pixel * plan.drawn.area)
