@@ -87,8 +87,9 @@ def errors_page() -> str:
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     """A command and everything below it that is not hidden."""
-    if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+    children: dict[str, click.Command] = getattr(command, "commands", {})
+    if children:
+        for name, child in children.items():
             if not child.hidden:
                 yield from commands(child, f"{path} {name}")
     else:
@@ -104,12 +105,10 @@ def cli_page() -> str:
         parts.append(f"## `{path}`\n\n{command.help or ''}\n")
         rows = []
         for parameter in command.params:
-            names = (
-                ", ".join(f"`{name}`" for name in parameter.opts)
-                if isinstance(parameter, click.Option)
-                else (f"`{parameter.human_readable_name}`")
-            )
-            rows.append((names, getattr(parameter, "help", None) or ""))
+            if getattr(parameter, "hidden", False) or parameter.name == "help":
+                continue
+            shown = parameter.opts if parameter.param_type_name == "option" else [parameter.name or ""]
+            rows.append((", ".join(f"`{name}`" for name in shown), getattr(parameter, "help", None) or ""))
         parts.append(table(("parameter", "what it does"), iter(rows)))
     return "\n".join(parts)
 

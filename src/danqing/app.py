@@ -163,13 +163,16 @@ def run_worker(where: Path, profile_name: str, *, name: str, device: str, thread
 # -- the server
 
 
-async def run(settings: Settings, *, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT. `ready` gets one line when pictures can be made. Raises StartRefused."""
+async def run(settings: Settings, *, ready: Callable[[str], None], tied: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, or, if `tied`, until standard input closes: then whoever started the server is
+    gone. `ready` gets one line when pictures can be made. Raises StartRefused."""
     logs.configure(settings.log.level, form=settings.log.format, prompts=settings.log.prompts)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if tied:
+        loop.add_reader(sys.stdin.fileno(), stopping.set)
     async with AsyncExitStack() as stack:
         await _serve(settings, stack, stopping, ready)
 
@@ -208,6 +211,7 @@ async def _serve(
         models=models,
         clock=clock,
         terms=_terms(settings),
+        serves=lambda name: profile.preset(name) is not None,
     )
     desk = Desk(
         intake=intake,
@@ -233,7 +237,7 @@ async def _serve(
 
 
 async def _open_store(settings: Settings, clock: SystemClock) -> SqliteStore:
-    rules = Rules(queue_limit=settings.limits.queue)
+    rules = Rules(queue_limit=settings.limits.queue, tenant_limit=settings.limits.tenant_queue)
     store = SqliteStore(settings.data / "danqing.sqlite3", clock, rules=rules)
     try:
         settings.data.mkdir(parents=True, exist_ok=True)

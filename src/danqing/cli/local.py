@@ -74,9 +74,9 @@ def reach(
 @contextmanager
 def started(data: Path) -> Iterator[str]:
     """A server of its own on a free port, stopped at the end. Yields its URL once it can make pictures."""
-    command = [sys.executable, "-m", "danqing.cli", "serve", "--port", "0", "--data", str(data)]
+    command = [sys.executable, "-m", "danqing.cli", "serve", "--tied", "--port", "0", "--data", str(data)]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
         yield _ready(process, data)

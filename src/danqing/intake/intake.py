@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from danqing.core.errors import (
@@ -70,11 +70,13 @@ class Intake:
         models: Mapping[str, Model],
         clock: Clock,
         terms: Terms | None = None,
+        serves: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`models` is the catalogue."""
+        """`models` is the catalogue; `serves` tells whether anything stands behind an API name here."""
         self._store, self._inputs, self._keys = store, inputs, keys
         self._models, self._clock = models, clock
         self._terms = terms if terms is not None else Terms()
+        self._serves = serves
         self._limiter = Limiter()
         self._stopping = asyncio.Event()
 
@@ -89,8 +91,8 @@ class Intake:
 
     async def may(self, caller: Caller, name: str, route: str, mode: str) -> Model:
         """The model, if this caller may use it here, so, and now. `route` is a key of `Model.routes`, `mode`
-        "sync" or "async". Raises UnknownModel, WrongEndpoint, SyncRefused, AsyncRefused, ModelDenied,
-        QuotaExhausted, RateExceeded, in this order."""
+        "sync" or "async". Raises UnknownModel, WrongEndpoint, SyncRefused, AsyncRefused, Unavailable
+        (nothing stands behind the name here), ModelDenied, QuotaExhausted, RateExceeded, in this order."""
         model = self._models.get(name)
         if model is None:
             raise UnknownModel
@@ -99,6 +101,8 @@ class Intake:
             raise WrongEndpoint
         if mode not in modes:
             raise AsyncRefused if mode == "async" else SyncRefused
+        if not self._serves(name):
+            raise Unavailable
         if "images" not in caller.scopes:
             raise ModelDenied
         await self._stand(caller)

@@ -47,6 +47,12 @@ class Desk:
         base = self.public_url.rstrip("/") if self.public_url else _base(request)
         return tuple(self.blobs.link(image.key, base=base, expires=int(ends)) for image in job.images)
 
+    def timing(self, job: Job) -> dict[str, str]:
+        """How long the worker took from its claim to the last stored picture, as W3C's Server-Timing in
+        milliseconds; nothing for a job that this server has forgotten."""
+        seen = self.board.get(job.id)
+        return {"Server_Timing": f"work;dur={seen.wall * 1000:.1f}"} if seen is not None and seen.wall else {}
+
 
 def bearer(header: str | None) -> str | None:
     """The key of an Authorization header; the scheme is spelt in any case."""

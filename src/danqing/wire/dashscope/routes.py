@@ -69,7 +69,8 @@ def router(desk: Desk) -> APIRouter:
         job = await desk.intake.submit(caller, order, model, ticket)
         request.state.job = job.id
         job = await _delivered(request, desk, caller, job, began=began)
-        return _written(encode.success(job, model.family, desk.links(request, job), request.state.request_id))
+        answer = encode.success(job, model.family, desk.links(request, job), request.state.request_id)
+        return _written(answer, **desk.timing(job))
 
     return routes
 
@@ -79,9 +80,10 @@ def refuse(problem: Fault, request_id: str) -> Response:
     return _written(encode.fault(problem, request_id))
 
 
-def _written(answer: encode.Answer) -> Response:
+def _written(answer: encode.Answer, **headers: str) -> Response:
     data = orjson.dumps(answer.body)
-    return Response(data, answer.status, headers=dict(answer.headers), media_type="application/json")
+    headers = {**answer.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return Response(data, answer.status, headers=headers, media_type="application/json")
 
 
 def _responses() -> dict[int | str, dict[str, Any]]:
