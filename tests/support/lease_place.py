@@ -18,7 +18,7 @@ from danqing.core.ports import Clock
 from danqing.core.raster import Raster, Size
 from danqing.lease import address
 from danqing.lease.client import LeaseClient
-from danqing.lease.desk import Desk
+from danqing.lease.desk import QUIET_SECONDS, Desk
 from danqing.lease.messages import Hello
 from danqing.lease.server import LeaseServer
 from danqing.store.life import Rules
@@ -94,6 +94,7 @@ async def lease_place(
     clock: Clock | None = None,
     rules: Rules | None = None,
     finish: Callable[[Raster, Brief], bytes] = png,
+    quiet: float = QUIET_SECONDS,
 ) -> AsyncIterator[Place]:
     """A place in `folder` for the length of a test."""
     clock = clock or RealClock()
@@ -101,7 +102,7 @@ async def lease_place(
     socket = address.new_socket()
     async with SqliteStore(folder / "danqing.sqlite3", clock, rules=rules) as store:
         blobs = FolderBlobs(root, folder / "secrets")
-        desk = Desk(store, blobs, finish=finish, clock=clock)
+        desk = Desk(store, blobs, finish=finish, clock=clock, quiet=quiet)
         server = LeaseServer(desk)
         await server.start(socket)
         try:

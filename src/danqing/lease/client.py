@@ -110,6 +110,11 @@ class LeaseClient:
         body = await self._call("POST", "/claim", data=encode(ask), seconds=ask.seconds + POLL_SLACK)
         return decode(News, body)
 
+    async def farewell(self, hello: Hello) -> None:
+        """The last poll, tried once: leases that were on their way here when the polling ended go back to the queue.
+        Raises ServerAway."""
+        await self.claim(Claim(hello, 0, 0.0))
+
     async def beat(self, worker: str, beats: tuple[Pulse, ...]) -> tuple[str, ...]:
         """Tokens that hold nothing any more. Tried for 4 s: the next beat says it anew. Raises ServerAway."""
         ask = encode(Beats(worker, beats))

@@ -34,6 +34,10 @@ from danqing.lease.messages import (
     TokenGone,
 )
 
+SLICE_SECONDS = 1.0
+QUIET_SECONDS = 12.0
+"""Two missed beats and some slack; less than half a lease."""
+
 Finish = Callable[[Raster, Brief], bytes]
 """Marks a picture and makes its PNG file. Called in a thread."""
 
@@ -90,10 +94,18 @@ class Desk:
     """The five verbs over a store of jobs and a store of bytes, and what a supervisor asks."""
 
     def __init__(
-        self, store: JobStore, blobs: BlobStore, *, finish: Finish, clock: Clock, board: Board | None = None
+        self,
+        store: JobStore,
+        blobs: BlobStore,
+        *,
+        finish: Finish,
+        clock: Clock,
+        board: Board | None = None,
+        quiet: float = QUIET_SECONDS,
     ) -> None:
-        """Nobody has called yet."""
+        """Nobody has called yet. `quiet`: a worker that holds jobs and was not heard of for longer gets no more."""
         self._store, self._blobs, self._finish, self._clock = store, blobs, finish, clock
+        self._quiet = quiet
         self.board = board if board is not None else Board()
         self._hands: dict[str, Hand] = {}
         self._seats: dict[str, Seat] = {}
@@ -107,7 +119,7 @@ class Desk:
         worker = ask.hello.worker
         seat = self._sit(ask.hello)
         await self._take_back_unheard(worker, ask.holding)
-        news = await self._poll(seat, ask, self._room(worker, ask.room))
+        news = await self._poll(seat, ask)
         if self._seats.get(worker) is not seat:  # buried while it polled: nobody is there to make these
             await self._return(news.leases)
             return News((), news.cancelled)
@@ -224,31 +236,43 @@ class Desk:
         if seat is not None:
             seat.moved = self._clock.monotonic()
 
-    def _room(self, worker: str, asked: int) -> int:
-        """While jobs that were together in a crashed worker are open, each worker gets one job at a time: then the
-        next crash tells which of them it was, and the others keep their good name."""
-        if not self._suspects:
-            return asked
-        held = sum(hand.worker == worker for hand in self._hands.values())
-        return min(asked, max(0, 1 - held))
+    def _room(self, seat: Seat, asked: int) -> int:
+        """None for a worker that holds jobs and stopped beating, though its poll is still open: its own lapsed jobs
+        would go back to it. And while jobs that were together in a crashed worker are open, each worker gets one at a
+        time: then the next crash tells which of them it was, and the others keep their good name."""
+        held = sum(hand.worker == seat.hello.worker for hand in self._hands.values())
+        if held and self._clock.monotonic() - seat.heard > self._quiet:
+            return 0
+        return min(asked, max(0, 1 - held)) if self._suspects else asked
 
-    async def _poll(self, seat: Seat, ask: Claim, room: int) -> News:
-        """Wait for news. When the worker hangs up, the store hears of it, so that no job goes to nobody."""
-        seat.room_freed.clear()
+    async def _poll(self, seat: Seat, ask: Claim) -> News:
+        """Wait for news, in slices, since the room may change meanwhile."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + ask.seconds
         seat.freed &= set(ask.holding)
-        if room == 0 and seat.freed:  # it counts a job as held whose end is still on its way to it: ask again
-            return News()
-        news = asyncio.ensure_future(self._store.news(ask.hello.worker, room=room, seconds=ask.seconds))
+        while True:
+            if (
+                ask.room == 0 and seat.freed
+            ):  # it counts a job as held whose end is still on its way to it: ask again
+                return News()
+            room, left = self._room(seat, ask.room), end - loop.time()
+            news = await self._slice(seat, room, min(max(left, 0.0), SLICE_SECONDS))
+            if room > 0 and not news.leases:
+                self._suspects.clear()  # nothing is queued: whoever was suspected has ended or was cancelled
+            buried = self._seats.get(ask.hello.worker) is not seat
+            if news.leases or news.cancelled or buried or left <= SLICE_SECONDS:
+                return news
+
+    async def _slice(self, seat: Seat, room: int, seconds: float) -> News:
+        """One question to the store. When the worker hangs up, the store hears of it: no job goes to nobody."""
+        seat.room_freed.clear()
+        news = asyncio.ensure_future(self._store.news(seat.hello.worker, room=room, seconds=seconds))
         waits: set[asyncio.Future[Any]] = {news}
         if room == 0:
             waits.add(asyncio.ensure_future(seat.room_freed.wait()))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not news.done():
-                return News()
-            if room > 0 and not news.result().leases:
-                self._suspects.clear()  # nothing is queued: whoever was suspected has ended or was cancelled
-            return news.result()
+            return news.result() if news.done() else News()
         except asyncio.CancelledError:
             news.add_done_callback(self._return_unclaimed)
             raise

@@ -48,6 +48,8 @@ class Worker:
             news.cancel()
             await asyncio.gather(*(self._let_go(making) for making in list(self._held.values())))
             beat.cancel()
+        with suppress(ServerAway):
+            await self._client.farewell(self._hello)
 
     def stop(self) -> None:
         """Give everything back and end. Call it on the loop's thread."""
