@@ -69,6 +69,8 @@ def broad_excepts(tree: ast.AST, source: list[str], where: str) -> Iterator[tupl
     for node in ast.walk(tree):
         if not isinstance(node, ast.ExceptHandler):
             continue
+        if isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None:
+            continue  # tidies up and lets the exception go on: nothing is swallowed
         names = (
             {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)} if node.type else {"BaseException"}
         )
