@@ -104,7 +104,9 @@ def compare(stock: Callable[[], object], ours: Callable[[], object], pairs: int)
 
 
 def alone(folder: Path, pairs: int, steps: int) -> dict[str, float]:
-    pipeline = DiffusionPipeline.from_pretrained(folder, processor=build_processor(folder))
+    pipeline = DiffusionPipeline.from_pretrained(
+        folder, processor=build_processor(folder), dtype=torch.float32
+    )
     pipeline.set_progress_bar_config(disable=True)
     family = QwenImage21(folder, torch.device("cpu"), torch.float32)
     kept = Checkpoint("one", str(folder), Native(), Relation.MINIATURE, "")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.engine.conftest import Crank, make_work, picture
 
 from danqing.core.events import ImageReady, Work
 from danqing.core.raster import Raster
 from danqing.engine.cache import Recent
 from danqing.engine.families.contract import Plan
 from danqing.engine.families.qwen_image_21 import Head, QwenImage21
+from tests.unit.engine.conftest import Crank, make_work, picture
 
 
 class Counting(QwenImage21):
@@ -64,7 +64,9 @@ def test_a_head_is_read_once_for_the_same_pictures_and_again_for_others(
     assert counting.looks == 3
 
 
-def test_one_tenants_pictures_are_not_remembered_for_another(crank: Callable[..., Crank], counting: Counting) -> None:
+def test_one_tenants_pictures_are_not_remembered_for_another(
+    crank: Callable[..., Crank], counting: Counting
+) -> None:
     made = crank(counting)
     drawn(made, make_work("a", inputs=1, tenant="one"))
     drawn(made, make_work("b", inputs=1, tenant="two"))
