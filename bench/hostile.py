@@ -2,9 +2,10 @@
 
     python -m bench.hostile [--requests 1000]
 
-Starts a server of its own, sends as many hostile requests as asked for to fill what is filled once (threads and their
-arenas: 10 to 15 MiB), measures, sends as many again, measures again. Counts the answers: every one must be a 4xx, and a good request must still pass. Prints
-a table and, last, one line of JSON; ends with 1 if a goal is missed.
+Starts a server of its own, sends as many hostile requests as asked for to fill what is filled once (threads and
+their arenas, tables built at first use: some 40 MiB), measures, sends as many again, measures again. Counts the
+answers: every one must be a 4xx, and a good request must still pass. Prints a table and, last, one line of JSON; ends
+with 1 if a goal is missed.
 """
 
 from __future__ import annotations
