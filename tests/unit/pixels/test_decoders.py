@@ -81,7 +81,7 @@ def misbehaving(count: int, bounds: Bounds) -> Decoders:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def wild() -> AsyncIterator[Decoders]:
-    pool = misbehaving(2, Bounds(wall=0.5))
+    pool = misbehaving(2, Bounds(wall=2.0))
     await pool.start()
     yield pool
     await pool.close()
@@ -142,7 +142,7 @@ async def test_a_decoder_that_hangs_costs_its_picture_after_the_time_limit(wild:
     hurt, *fine = await asyncio.gather(outcome(wild, b"hang"), *(outcome(wild, GOOD) for _ in range(6)))
     assert hurt is InputUndecodable
     assert all(isinstance(one, Decoded) for one in fine)
-    assert 0.4 < time.monotonic() - begun < 5
+    assert 1.9 < time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize(
