@@ -157,6 +157,7 @@ class StoreMachine(RuleBasedStateMachine):
     def submit(
         self, tenant: str, count: int, rank: float, queue_seconds: float, named: tuple[str | None, str]
     ) -> None:
+        self.clock.advance(0.25)  # or equal times would hide in which order jobs are claimed
         key, fingerprint = named
         job_id = f"job-{next(self.numbers)}"
         order = draft(
@@ -211,6 +212,9 @@ class StoreMachine(RuleBasedStateMachine):
         return job.state not in OPEN and job.finished + DAY <= self.clock.wall()
 
     @rule(worker=st.sampled_from(["w1", "w2"]), room=st.integers(0, 2))
+    def claim_some(self, worker: str, room: int) -> None:
+        self.claim(worker, room)
+
     def claim(self, worker: str, room: int) -> None:
         news = self.do(self.store.news(worker, room=room, seconds=0))
         expected = self.world.claimable(self.now)[:room]
@@ -227,10 +231,15 @@ class StoreMachine(RuleBasedStateMachine):
         assert sorted(news.cancelled) == sorted(token for who, token in self.world.told if who == worker)
         self.world.told = [pair for pair in self.world.told if pair[0] != worker]
 
+    @rule()
+    def claim_one(self) -> None:
+        """Most of the life of a job begins with a claim, so there is a second way to draw one."""
+        self.claim("w1", 1)
+
     @precondition(lambda self: self.world.tokens)
     @rule(data=st.data())
     def beat(self, data: st.DataObject) -> None:
-        worker, token, _ = data.draw(st.sampled_from(self.world.tokens[-6:]))
+        worker, token, _ = data.draw(st.sampled_from(self.world.tokens[-3:]))
         gone = self.do(self.store.beat(worker, [Beat(token, 1, 8)]))
         job = self.world.holder(token)
         assert gone == (() if job else (token,))
@@ -240,7 +249,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.tokens)
     @rule(data=st.data(), how=st.sampled_from(["succeed", "fail", "release", "crash"]))
     def close_job(self, data: st.DataObject, how: str) -> None:
-        _, token, job_id = data.draw(st.sampled_from(self.world.tokens[-6:]))
+        _, token, job_id = data.draw(st.sampled_from(self.world.tokens[-3:]))
         job = self.world.holder(token)
         count = job.count if job else 1
         if how == "succeed":
@@ -281,10 +290,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert answer is not None
         assert answer.state.value == job.state
 
-    @rule(seconds=st.sampled_from([1.0, 29.0, 30.0, 50.0, 700.0]))
+    @rule(seconds=st.sampled_from([1.0, 15.0, 30.0, 45.0, 700.0]))
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
+    @precondition(lambda self: sum(job.state not in OPEN for job in self.world.jobs) > 2)
     @rule()
     def pass_a_day(self) -> None:
         self.clock.advance(DAY)
@@ -319,8 +329,8 @@ class StoreMachine(RuleBasedStateMachine):
                     job.until, job.deadline = self.now, self.now + 600
         self.open()
 
-    @rule()
-    def look(self) -> None:
+    @invariant()
+    def jobs_are_as_expected(self) -> None:
         for job in self.world.jobs:
             seen = self.do(self.store.get(job.tenant, job.id))
             if self.over(job):
