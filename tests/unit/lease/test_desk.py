@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from danqing.core.errors import EngineFailed, Fault, Unavailable
-from danqing.core.job import Closing, Image, Lease, State
+from danqing.core.job import Closing, Image, Lease, News, State
 from danqing.core.raster import Size
 from danqing.lease.messages import (
     BadMessage,
@@ -378,3 +378,57 @@ async def test_k11_of_a_cancel_and_an_end_exactly_one_wins(place: Place) -> None
         assert job.state is state
     assert len(place.files()) == await place.charged()
     assert await place.audited()
+
+
+async def test_a_picture_that_arrives_as_its_job_is_cancelled_is_removed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await place.submit()
+    [lease] = await claim(place)
+    write = place.blobs.write
+
+    async def overtaken(key: str, data: bytes) -> None:
+        await write(key, data)
+        await place.store.cancel(TENANT, job_id)
+        await place.desk.beat(Beats("w1", (Pulse(lease.token, 1, 8),)))
+
+    monkeypatch.setattr(place.blobs, "write", overtaken)
+    with pytest.raises(TokenGone):
+        await upload(place, lease, 0)
+    assert place.files() == []
+
+
+async def test_leases_that_come_as_the_worker_hangs_up_go_back_to_the_queue(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.submit()
+    news = place.store.news
+
+    async def late(worker: str, *, room: int, seconds: float) -> News:
+        try:
+            await asyncio.sleep(60.0)
+        except asyncio.CancelledError:
+            return await news(worker, room=room, seconds=0.0)
+        raise AssertionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place.store, "news", late)
+        poll = asyncio.ensure_future(place.desk.claim(Claim(HELLO, 1, 20.0)))
+        await asyncio.sleep(0.01)
+        poll.cancel()
+        await asyncio.gather(poll, return_exceptions=True)
+        await asyncio.sleep(0.1)
+    assert [lease.attempt for lease in await claim(place, "w2")] == [1]
+
+
+async def test_a_worker_that_stopped_beating_is_not_given_its_lapsed_job_back(place: Place) -> None:
+    job_id = await place.submit()
+    [lease] = await claim(place)
+    poll = asyncio.ensure_future(place.desk.claim(Claim(HELLO, 1, 20.0, (lease.token,))))
+    await asyncio.sleep(0.01)
+    advance(place, 13.0)
+    await asyncio.sleep(1.3)  # a slice of the poll, after which its room is looked at again
+    advance(place, 18.0)
+    [again] = await claim(place, "w2")
+    assert (again.job_id, again.attempt) == (job_id, 2)
+    assert (await asyncio.wait_for(poll, 2.0)).cancelled == (lease.token,)

@@ -11,7 +11,7 @@ import pytest
 from danqing.lease.desk import Vital
 from danqing.work import supervise
 from danqing.work.supervise import Backoff, Phase, Standing, Supervisor, stuck
-from tests.support.clock import RealClock
+from tests.support.clock import RealClock, VirtualClock
 from tests.support.eventually import eventually
 from tests.support.lease_place import HELLO
 
@@ -153,3 +153,23 @@ async def test_a_worker_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPa
         assert pid is not None
     assert not alive(pid)
     assert [crashed for _, crashed in desk.buried] == [False]
+
+
+async def test_nobody_is_blamed_for_a_silence_in_which_the_server_itself_was_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervise, "LOOK_EVERY", 0.02)
+    desk, clock = FakeDesk(), VirtualClock()
+    supervisor = Supervisor({"cpu": lambda name: [sys.executable, "-S", "-c", OBEDIENT]}, desk, clock=clock)
+    supervisor.start()
+    await eventually(lambda: only(supervisor).pid)
+    await asyncio.sleep(0.1)  # it has looked
+    desk.sign = Vital(HELLO, silent=500.0, stuck=500.0, holding=1, unit=0.0)
+    clock.advance(500.0)
+    await asyncio.sleep(0.2)
+    assert desk.buried == []
+    for _ in range(7):  # now it listens, and still hears nothing
+        clock.advance(9.0)
+        await asyncio.sleep(0.05)
+    await eventually(lambda: desk.buried)
+    await supervisor.stop()
