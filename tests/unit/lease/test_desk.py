@@ -429,6 +429,7 @@ async def test_a_worker_that_stopped_beating_is_not_given_its_lapsed_job_back(pl
     advance(place, 13.0)
     await asyncio.sleep(1.3)  # a slice of the poll, after which its room is looked at again
     advance(place, 18.0)
+    await asyncio.sleep(1.3)
     [again] = await claim(place, "w2")
     assert (again.job_id, again.attempt) == (job_id, 2)
     assert (await asyncio.wait_for(poll, 2.0)).cancelled == (lease.token,)
