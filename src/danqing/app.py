@@ -46,6 +46,7 @@ from danqing.profiles.loader import BadProfile, Profile, load_profile
 from danqing.settings import Settings
 from danqing.store.life import Rules
 from danqing.store.lock import FolderHeld
+from danqing.store.migrations import Unusable
 from danqing.store.sqlite import SqliteStore
 from danqing.wire.desk import Desk
 from danqing.wire.http import build
@@ -56,6 +57,8 @@ STALE_SECONDS = 26 * 3600.0
 STALE_EVERY = 3600.0
 HEAD_SECONDS = 10
 WATERMARK = "Qwen-Image"
+UNUSABLE = (FolderHeld, Unusable, OSError)
+"""What keeps a data folder from being used."""
 
 _log = structlog.get_logger(room="app")
 
@@ -138,7 +141,7 @@ def folder_operator(data: Path) -> Iterator[FolderOperator]:
         store = SqliteStore(data / "danqing.sqlite3", SystemClock())
         try:
             loop.run(store.open("an operator command"))
-        except (FolderHeld, OSError) as fault:
+        except UNUSABLE as fault:
             raise StartRefused(str(fault)) from fault
         try:
             yield FolderOperator(Keys(store, pepper=pepper(data), clock=SystemClock()), loop)
@@ -206,7 +209,7 @@ async def _serve(
     stack.push_async_callback(getter.close)
     intake = Intake(
         store=store,
-        inputs=Inputs(decoders, getter, blobs),
+        inputs=Inputs(decoders, getter, blobs, clock),
         keys=keys,
         models=models,
         clock=clock,
@@ -242,7 +245,7 @@ async def _open_store(settings: Settings, clock: SystemClock) -> SqliteStore:
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
         await store.open("starting")
-    except (FolderHeld, OSError) as fault:
+    except UNUSABLE as fault:
         raise StartRefused(str(fault)) from fault
     if store.warning:
         _log.warning(store.warning)
@@ -343,7 +346,8 @@ async def _sweep_for_ever(store: SqliteStore, blobs: FolderBlobs) -> None:
     strays_at = 0.0
     while True:
         try:
-            await blobs.remove(await store.sweep())
+            # A submit may have named one of them again while the sweep was on its way.
+            await blobs.remove(await store.unnamed(list(await store.sweep())))
             if time.monotonic() >= strays_at:
                 strays_at = time.monotonic() + STALE_EVERY
                 await blobs.remove(await store.unnamed(await blobs.stale(STALE_SECONDS)))

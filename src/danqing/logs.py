@@ -82,9 +82,7 @@ class _Bridge(logging.Handler):
         )
 
 
-def configure(
-    level: str, *, form: str, prompts: bool, stream: Any = None
-) -> None:
+def configure(level: str, *, form: str, prompts: bool, stream: Any = None) -> None:
     """Set logging up for this process, once, at its door. `form`: auto (text on a terminal), json or text."""
     out = sys.stderr if stream is None else stream
     least = logging.getLevelNamesMapping()[level.upper()]

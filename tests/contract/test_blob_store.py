@@ -50,7 +50,9 @@ def split(link: str) -> tuple[str, str]:
 async def test_bytes_read_back_as_written(blobs: BlobStore) -> None:
     for key, data in ((KEY, b"\x89PNG" + bytes(range(256)) * 999), (INPUT, b"")):
         assert await blobs.read(key) is None
+        assert not await blobs.has(key)
         await blobs.write(key, data)
+        assert await blobs.has(key)
         assert await blobs.read(key) == data
     await blobs.write(KEY, b"again")
     assert await blobs.read(KEY) == b"again"

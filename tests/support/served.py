@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 GENERATION = "/api/v1/services/aigc/multimodal-generation/generation"
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 
 PROFILE = """
 text = "random weights: pictures of nothing, in the right shapes"
@@ -38,7 +38,7 @@ def write_profile(path: Path, checkpoint: Path, *, steps: int = 3) -> Path:
     return path
 
 
-def danqing(*words: str, timeout: float = 120.0, **environment: str) -> subprocess.CompletedProcess[str]:
+def danqing(*words: str, timeout: float = 300.0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run one command of the command line to its end."""
     command = [sys.executable, "-m", "danqing.cli", *words]
     found = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}

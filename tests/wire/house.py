@@ -192,7 +192,7 @@ async def opened(folder: Path, *, decoders: int = 1) -> AsyncIterator[House]:
         stack.push_async_callback(getter.close)
         keys = Keys(store, pepper=bytes(32), clock=clock)
         models = load()
-        inputs = Inputs(pool, getter, blobs)
+        inputs = Inputs(pool, getter, blobs, clock)
         intake = Intake(store=store, inputs=inputs, keys=keys, models=models, clock=clock, terms=Terms(30.0))
         desk = Desk(intake, blobs, store, clock, vital=lambda: house.vital)
         transport = httpx.ASGITransport(build(desk), raise_app_exceptions=False)

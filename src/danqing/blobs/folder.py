@@ -44,6 +44,10 @@ class FolderBlobs:
         """See `BlobStore`. Raises ValueError for a key outside the grammar."""
         return await asyncio.to_thread(_read, self._path(key))
 
+    async def has(self, key: str) -> bool:
+        """See `BlobStore`. Raises ValueError for a key outside the grammar."""
+        return await asyncio.to_thread(self._path(key).is_file)
+
     async def remove(self, keys: Iterable[str]) -> None:
         """See `BlobStore`. A key outside the grammar is unknown."""
         paths = [self._path(key) for key in keys if _is_key(key)]

@@ -21,7 +21,7 @@ from danqing.cli.operate import Operator, operator
 from danqing.cli.remote import CallFailed, Remote
 from danqing.settings import default_data
 
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 POLL = 0.1
 
 

@@ -134,6 +134,10 @@ class BlobStore(Protocol):
         """The bytes, or None if there is no such object."""
         ...
 
+    async def has(self, key: str) -> bool:
+        """Whether there is such an object."""
+        ...
+
     async def remove(self, keys: Iterable[str]) -> None:
         """Forget the objects; unknown keys are ignored."""
         ...

@@ -8,18 +8,22 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from danqing.core.blobkeys import input_key
-from danqing.core.errors import InputMalformed, InputOutOfBounds, InputTooLarge
+from danqing.core.errors import InputMalformed, InputOutOfBounds, InputTooLarge, InputUnreachable
 from danqing.core.models import InputRule
 from danqing.core.order import Inline, Remote, Source
-from danqing.core.ports import BlobStore
+from danqing.core.ports import BlobStore, Clock, LinkDead, LinkExpired, LinkForged
 from danqing.core.raster import Size
 from danqing.outbound.get import Getter
 from danqing.pixels.decoders import Decoded, Decoders
 
 MAX_FILE = 20 * 1024 * 1024
 """Bytes no input picture may exceed, whatever its model's rule says."""
+
+RESULTS = "/results/"
+"""What the path of a result link begins with, after whatever prefix a proxy adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,11 @@ class Taken:
 class Inputs:
     """The way in for pictures."""
 
-    def __init__(self, decoders: Decoders, getter: Getter, blobs: BlobStore) -> None:
+    def __init__(self, decoders: Decoders, getter: Getter, blobs: BlobStore, clock: Clock) -> None:
         self._decoders = decoders
         self._getter = getter
         self._blobs = blobs
+        self._clock = clock
 
     async def take(
         self, tenant: str, sources: Sequence[Source], rule: InputRule, *, alpha: bool = False
@@ -67,17 +72,36 @@ class Inputs:
 
     async def _bytes(self, tenant: str, source: Source, limit: int) -> bytes:
         if isinstance(source, Remote):
-            return await self._getter.get(tenant, source.url, limit)
+            own = await self._own(source.url)
+            return own if own is not None else await self._getter.get(tenant, source.url, limit)
         check_kind(source)
         if len(source.data) > limit:
             raise InputTooLarge
         return source.data
 
+    async def _own(self, url: str) -> bytes | None:
+        """The bytes behind a result link of this service, which its signature proves whatever host the URL names; so
+        a picture made here can be edited further, although our own address is not one that may be fetched from.
+        None for any other URL. Raises InputUnreachable for a link whose time is over."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return None
+        at = parts.path.rfind(RESULTS)
+        if at < 0:
+            return None
+        try:
+            return await self._blobs.follow(parts.path[at:], parts.query, self._clock.wall())
+        except LinkForged:
+            return None
+        except (LinkExpired, LinkDead) as gone:
+            raise InputUnreachable from gone
+
     async def _store(self, tenant: str, decoded: Decoded) -> str:
         """Durable when it returns. A picture this tenant sent before is found, not written again."""
         digest = await asyncio.to_thread(_digest, decoded.packed)
         key = input_key(tenant, digest)
-        if await self._blobs.read(key) is None:
+        if not await self._blobs.has(key):
             await self._blobs.write(key, decoded.packed)
         return digest
 

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, create_engine
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool
 
 from danqing.core.errors import Fault, Unavailable
@@ -27,7 +28,7 @@ from danqing.store import life, rows, statements
 from danqing.store.bells import Bells
 from danqing.store.life import Moment, Outcome, Rules
 from danqing.store.lock import FolderLock, lock
-from danqing.store.migrations import upgrade
+from danqing.store.migrations import Unusable, upgrade
 from danqing.store.writer import Writer
 
 T = TypeVar("T")
@@ -89,10 +90,10 @@ class SqliteStore:
             self._lock.tell(about)
 
     async def open(self, about: str = "") -> Self:
-        """Lock the folder, bring the tables up to date, start the threads. Raises FolderHeld."""
+        """Lock the folder, bring the tables up to date, start the threads. Raises FolderHeld, Unusable."""
         self._lock = lock(self._path.parent, about)
         try:
-            await asyncio.to_thread(self._connect)
+            await self._usable()
         except BaseException:
             self._lock.release()
             self._lock = None
@@ -100,6 +101,14 @@ class SqliteStore:
         self._writer = Writer(self._connection, self._bells.ring, batch=_GROUP, crash=self._crash)
         self._writer.start()
         return self
+
+    async def _usable(self) -> None:
+        try:
+            await asyncio.to_thread(self._connect)
+        except DatabaseError as fault:
+            raise Unusable(f"{self._path}: {fault.orig}") from fault
+        except Unusable as fault:
+            raise Unusable(f"{self._path}: {fault}") from fault
 
     async def close(self) -> None:
         """Finish what is queued, fold the log into the file, give the folder back. Closing twice is one closing."""

@@ -12,7 +12,7 @@ import pytest_asyncio
 from PIL import Image
 
 from danqing.blobs.folder import FolderBlobs
-from danqing.core.blobkeys import input_key
+from danqing.core.blobkeys import input_key, new_nonce, result_key
 from danqing.core.errors import (
     Fault,
     InputForbidden,
@@ -29,6 +29,7 @@ from danqing.intake.inputs import Inputs, check_bounds
 from danqing.outbound.get import Getter
 from danqing.pixels.decoders import Decoders
 from tests.support import pictures
+from tests.support.clock import RealClock
 from tests.support.hosts import Host
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -71,7 +72,7 @@ def blobs(tmp_path: Path) -> Counted:
 @pytest_asyncio.fixture(loop_scope="module")
 async def inputs(decoders: Decoders, host: Host, blobs: Counted) -> AsyncIterator[Inputs]:
     getter = Getter(allow=frozenset({host.place}))
-    yield Inputs(decoders, getter, blobs)
+    yield Inputs(decoders, getter, blobs, RealClock())
     await getter.close()
 
 
@@ -235,3 +236,26 @@ async def test_a_caller_that_goes_away_takes_its_downloads_along(inputs: Inputs,
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert len(await inputs.take("t", [Inline(PNG)], RULE)) == 1
+
+
+async def test_a_result_link_of_this_service_is_read_without_a_connection(
+    inputs: Inputs, blobs: Counted
+) -> None:
+    key = result_key("job", 0, "20261121", new_nonce())
+    await blobs.write(key, PNG)
+    until = int(RealClock().wall()) + 60
+    for base in ("http://127.0.0.1:8000", "https://pictures.example.org/prefix"):
+        (taken,) = await inputs.take("t", [Remote(blobs.link(key, base=base, expires=until))], RULE)
+        assert taken.size == Size(6, 4)
+
+
+async def test_a_result_link_that_is_over_forged_or_dead_is_refused(inputs: Inputs, blobs: Counted) -> None:
+    key = result_key("job", 0, "20261121", new_nonce())
+    now = int(RealClock().wall())
+    dead = blobs.link(key, base="http://127.0.0.1:8000", expires=now + 60)
+    assert await fault_of(inputs, Remote(dead)) is InputUnreachable
+    await blobs.write(key, PNG)
+    over = blobs.link(key, base="http://127.0.0.1:8000", expires=now - 1)
+    assert await fault_of(inputs, Remote(over)) is InputUnreachable
+    forged = dead.replace("job-0", "job-1")
+    assert await fault_of(inputs, Remote(forged)) is InputForbidden
