@@ -1,8 +1,10 @@
-# The server with the bundled miniature on a CPU. For a GPU: build with --build-arg TORCH_INDEX= and a CUDA base image.
-#   docker build -t danqing .  &&  docker run -p 8000:8000 -v danqing:/data danqing
-#   docker exec <container> danqing keys create me
+# The server with the bundled miniature. Without TORCH_INDEX torch's default Linux build is installed, which brings CUDA;
+# PyTorch's own installation page names the index of the much smaller CPU build.
+#   docker build --build-arg TORCH_INDEX=… -t danqing .
+#   docker run -p 8000:8000 -v danqing:/data --name danqing danqing
+#   docker exec danqing danqing keys create me
 FROM python:3.11-slim-bookworm
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE Makefile ./
 COPY locks locks

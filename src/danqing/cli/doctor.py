@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import platform
 import shutil
-import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +30,6 @@ PARTS = (
     "aiohttp",
     "pillow",
 )
-SOUND_SQLITE = (3, 51, 3)
 ROOM_WANTED = 1 << 30
 GIB = 1 << 30
 REAL_WEIGHTS = 40 * GIB  # bf16 of a 7 B denoiser, an 8 B encoder and the VAE, with room for activations
@@ -99,10 +97,10 @@ def _parts() -> Iterator[Finding]:
 
 
 def _sqlite() -> Finding:
-    if sqlite3.sqlite_version_info >= SOUND_SQLITE:
-        return Finding("ok", "sqlite", sqlite3.sqlite_version)
-    said = f"{sqlite3.sqlite_version}; 3.51.3 mends a fault of several writers, of which there is one here"
-    return Finding("note", "sqlite", said)
+    from danqing.store.sqlite import library
+
+    version, warning = library()
+    return Finding("note", "sqlite", warning) if warning else Finding("ok", "sqlite", version)
 
 
 def _folder(data: Path) -> Iterator[Finding]:

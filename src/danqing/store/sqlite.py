@@ -396,6 +396,11 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
     )
 
 
+def library() -> tuple[str, str | None]:
+    """The version of SQLite in use, and what an operator should know of it."""
+    return sqlite3.sqlite_version, version_warning(sqlite3.sqlite_version_info)
+
+
 def version_warning(version: tuple[int, ...]) -> str | None:
     """The sentence for start and health when SQLite is older than `SAFE_VERSION`."""
     if version >= SAFE_VERSION:
