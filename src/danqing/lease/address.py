@@ -11,9 +11,11 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 RECORD = "lease.socket.path"
+PREFIX = "dq-"
 LONGEST = 107 if sys.platform == "linux" else 103
 
 
@@ -29,16 +31,20 @@ def places() -> tuple[Path, ...]:
 def new_socket(candidates: Iterable[Path] | None = None) -> Path:
     """A path for a new socket in a new private folder; raises NoShortPlace. `close` removes both."""
     for place in places() if candidates is None else candidates:
-        if len(os.fsencode(place / "dq-12345678" / "lease")) > LONGEST or not os.access(
+        if len(os.fsencode(place / f"{PREFIX}12345678" / "lease")) > LONGEST or not os.access(
             place, os.W_OK | os.X_OK
         ):
             continue
-        return Path(tempfile.mkdtemp(prefix="dq-", dir=place)) / "lease"
+        return Path(tempfile.mkdtemp(prefix=PREFIX, dir=place)) / "lease"
     raise NoShortPlace("no writable folder is short enough for a Unix socket")
 
 
 def record(data: Path, socket: Path) -> None:
-    """Write down in the data folder where the socket is, for operator commands; readable by its owner only."""
+    """Write down in the data folder where the socket is, for operator commands; readable by its owner only. Whoever
+    calls this holds the folder's lock, so a socket recorded before is a dead server's, and is removed."""
+    before = find(data)
+    if before is not None and before != socket and before.parent.name.startswith(PREFIX):
+        _remove(before)
     written = data / f"{RECORD}.{os.getpid()}"
     with open(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(f"{socket}\n")
@@ -60,6 +66,10 @@ def close(data: Path, socket: Path) -> None:
     """Remove the record (if it still names this socket), the socket and its folder."""
     if find(data) == socket:
         (data / RECORD).unlink(missing_ok=True)
+    _remove(socket)
+
+
+def _remove(socket: Path) -> None:
     socket.unlink(missing_ok=True)
-    if socket.parent.is_dir():
+    with suppress(OSError):  # gone already, or somebody put something else there
         socket.parent.rmdir()

@@ -53,6 +53,15 @@ def test_a_recorded_socket_is_found_and_the_record_is_private(data: Path) -> Non
     assert list(data.iterdir()) == []
 
 
+def test_the_socket_of_a_dead_predecessor_is_removed(data: Path) -> None:
+    old, new = address.new_socket(), address.new_socket()
+    bound(old).close()
+    address.record(data, old)
+    address.record(data, new)
+    assert not old.parent.exists()
+    new.parent.rmdir()
+
+
 def test_the_record_of_another_server_is_left_alone(data: Path) -> None:
     old, new = address.new_socket(), address.new_socket()
     with bound(old), bound(new):
