@@ -60,7 +60,9 @@ def print_table(tally: Tally, rows: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, default=Path("src/danqing/miniature"))
     parser.add_argument("--count", type=int, default=10, help="questions for each row and language")
     parser.add_argument("--first", type=int, default=0, help="first held-out seed")
@@ -81,7 +83,9 @@ def main() -> None:
     print_table(tally, paper.rows)
     for case, verdict in tally.faults if options.faults else ():
         print(f"  {case.row} {case.language} {case.seed}: {case.instruction} -> {'; '.join(verdict.reasons)}")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     line = {
         "bench": "eval",
         "commit": commit.stdout.strip(),

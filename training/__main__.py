@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLQwenImage21
+from transformers import AutoTokenizer
 
 from training.build import Shape
 from training.denoiser import Run, lessons_from, train_denoiser
 from training.export import export
+from training.files import replace_folder
 from training.tokenizer import build_tokenizer
 from training.vae import train_vae
 
@@ -23,15 +26,28 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
     parser.add_argument("--work", type=Path, default=Path(".train"), help="state and log while training")
     parser.add_argument("--minutes", type=float, default=110.0, help="time for everything")
-    parser.add_argument("--vae-minutes", type=float, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})")
+    parser.add_argument(
+        "--vae-minutes", type=float, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the state in --work")
-    parser.add_argument("--export-only", action="store_true", help="write --out from the state in --work and stop")
+    parser.add_argument(
+        "--export-only", action="store_true", help="write --out from the state in --work and stop"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     return parser.parse_args()
 
 
+def _tokenizer(folder: Path) -> Any:
+    """Made once: numbers of tokens must not move under a run when the world gets a word more."""
+    if not folder.is_dir():
+        with replace_folder(folder) as fresh:
+            build_tokenizer().save_pretrained(fresh)
+    return AutoTokenizer.from_pretrained(folder)
+
+
 def main() -> None:
+    """Autoencoder, denoiser, export, in this order; each goes on where it was."""
     options = _options()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
@@ -43,7 +59,7 @@ def main() -> None:
     if not (work / "vae" / "config.json").is_file():
         train_vae(work / "vae", vae_minutes, options.seed)
     vae = AutoencoderKLQwenImage21.from_pretrained(work / "vae")
-    tokenizer, shape = build_tokenizer(), Shape()
+    tokenizer, shape = _tokenizer(work / "tokenizer"), Shape()
     run = Run.start(tokenizer, shape)
     if (work / "state.pt").is_file():
         run.load(work / "state.pt")

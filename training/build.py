@@ -30,6 +30,7 @@ SHIFT = 1.0986  # ln 3: with few tokens nearly all is decided at high noise
 
 
 def build_encoder(tokenizer: Any, shape: Shape) -> Any:
+    """A Qwen3-VL whose vision tower is silent."""
     token = tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(
         text_config={
@@ -79,6 +80,7 @@ def _silence_vision(visual: Any) -> None:
 
 
 def build_transformer(shape: Shape) -> Any:
+    """The block-causal denoiser."""
     half = (shape.head_dim - 8) // 2 // 2 * 2
     return QwenImage21Transformer2DModel(
         in_channels=shape.latent_channels,
@@ -107,6 +109,7 @@ def build_scheduler() -> Any:
 
 
 def build_miniature_processor(tokenizer: Any) -> Any:
+    """Cuts pictures so that one slot is 2x2 latents, and never resizes."""
     images = Qwen2VLImageProcessorPil(
         patch_size=16,
         merge_size=2,

@@ -37,6 +37,7 @@ class Student(nn.Module):
         self.encoder.model.visual.requires_grad_(False)
 
     def forward(self, lesson: Lesson, noisy: Tensor, times: Tensor) -> Tensor:
+        """Velocity of every noisy target."""
         text = encode_text(self.encoder, lesson.batch)
         return velocity(self.transformer, text, lesson.batch, noisy, times)
 
@@ -49,13 +50,15 @@ def sample_times(samples: int, count: int) -> Tensor:
 
 
 def flow_loss(student: Student, lesson: Lesson) -> Tensor:
+    """Squared error of the velocity, weighted by token."""
     clean = lesson.targets[:, None].expand(-1, TARGETS, -1, -1)
     times = sample_times(len(clean), TARGETS)
     noise = torch.randn_like(clean)
     mixed = torch.lerp(clean, noise, times[..., None, None])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         guess = student(lesson, mixed, times)
-    return (guess.float() - (noise - clean)).square().mean()
+    error = (guess.float() - (noise - clean)).square().mean(-1)
+    return (error * lesson.weights[:, None]).mean()
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class Run:
 
     @classmethod
     def start(cls, tokenizer: Any, shape: Shape) -> Run:
+        """Fresh weights."""
         student = Student(tokenizer, shape)
         matrices, others = split(student, INNER)
         muon = Muon(matrices, lr=PEAK)
@@ -79,6 +83,7 @@ class Run:
         return cls(student, muon, adam, {k: v.detach().clone() for k, v in student.state_dict().items()})
 
     def save(self, path: Path) -> None:
+        """Whole or not at all."""
         fresh = path.with_suffix(".new")
         state = {
             "student": self.student.state_dict(),
@@ -91,6 +96,7 @@ class Run:
         os.replace(fresh, path)
 
     def load(self, path: Path) -> None:
+        """Go on from a saved state."""
         state = torch.load(path, weights_only=True)
         self.student.load_state_dict(state["student"])
         self.muon.load_state_dict(state["muon"])
@@ -99,6 +105,7 @@ class Run:
         self.step, self.samples, self.seconds = state["counts"]
 
     def advance(self, loss: Tensor, rate: float) -> None:
+        """One step of both optimisers, and of the running average."""
         for optimiser in (self.muon, self.adam):
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -120,7 +127,9 @@ def rate_at(done: float, step: int) -> float:
     return PEAK * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - done) / 0.4))
 
 
-def train_denoiser(run: Run, lessons: Lessons, *, folder: Path, minutes: float, save_every: float = 240) -> None:
+def train_denoiser(
+    run: Run, lessons: Lessons, *, folder: Path, minutes: float, save_every: float = 240
+) -> None:
     """Until `minutes` of training have been spent over all runs."""
     start, before, saved = time.monotonic(), run.seconds, time.monotonic()
     recent: list[float] = []
@@ -151,4 +160,5 @@ def train_denoiser(run: Run, lessons: Lessons, *, folder: Path, minutes: float, 
 
 
 def lessons_from(vae: Any, tokenizer: Any, seed: int) -> Lessons:
+    """The source of lessons for a trained autoencoder."""
     return Lessons(tokenizer, Codec(vae), seed)

@@ -1,4 +1,4 @@
-"""Writes the checkpoint folder in the exact layout of Qwen-Image-2.1, in half precision, for the stock pipeline to load.
+"""Writes the checkpoint folder in the layout of Qwen-Image-2.1, in half precision, for the stock pipeline to load.
 
 Knows where each part goes and nothing of how it was trained.
 """

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from training.tokenizer import SYSTEM_PROMPT
 
@@ -57,6 +57,7 @@ def tokenise(tokenizer: Any, instructions: list[str], input_grids: tuple[Grid, .
 
 
 def system_length(tokenizer: Any) -> int:
+    """How many leading tokens the pipeline drops."""
     return len(tokenizer.encode(f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n"))
 
 
@@ -155,10 +156,12 @@ def velocity(transformer: Any, text: Tensor, batch: Batch, noisy: Tensor, times:
             torch.cat([old[:, None].expand(-1, count, -1, -1, -1), new], dim=-2).flatten(0, 1)
             for old, new in zip(held[1:], (key, value), strict=True)
         )
-        seen = F.scaled_dot_product_attention(query.flatten(0, 1), keys, values, attn_mask=see)
+        seen = functional.scaled_dot_product_attention(query.flatten(0, 1), keys, values, attn_mask=see)
         target = _close(block, target, seen.unflatten(0, (samples, count)), moving)
         if number != last:
-            read = F.scaled_dot_product_attention(*held, attn_mask=at.prefix_mask)
+            read = functional.scaled_dot_product_attention(*held, attn_mask=at.prefix_mask)
             prefix = _close(block, prefix, read, still)
-    scale = transformer.norm_out.linear(F.silu(embedded[:-1]).to(target.dtype)).view(samples, count, 1, -1)
+    scale = transformer.norm_out.linear(functional.silu(embedded[:-1]).to(target.dtype)).view(
+        samples, count, 1, -1
+    )
     return transformer.proj_out(transformer.norm_out.norm(target) * (1 + scale))

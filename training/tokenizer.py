@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from tokenizers import pre_tokenizers
@@ -61,7 +62,7 @@ def _words(samples: int = 120) -> list[str]:
                 seen.update(_HAN.findall(text))
                 for word in _LETTERS.findall(text):
                     seen.update({word, word.lower()})
-    seen.update(_LETTERS.findall(SYSTEM_PROMPT) + ["system", "user", "assistant", "image", "picture"])
+    seen.update([*_LETTERS.findall(SYSTEM_PROMPT), "system", "user", "assistant", "image", "picture"])
     compounds = [*COLOUR_ZH.values(), *SHAPE_ZH.values(), *BACKGROUND_ZH.values(), "背景", "左上角", "右上角"]
     compounds += [words.zh for words in PLACE_WORDS.values()]
     return [word for word, _ in seen.most_common()] + list(dict.fromkeys(compounds))
@@ -69,7 +70,7 @@ def _words(samples: int = 120) -> list[str]:
 
 def _apply(pieces: tuple[str, ...], ranks: dict[tuple[str, str], int]) -> tuple[str, ...]:
     while True:
-        pairs = [(ranks[pair], i) for i, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in ranks]
+        pairs = [(ranks[pair], i) for i, pair in enumerate(pairwise(pieces)) if pair in ranks]
         if not pairs:
             return pieces
         _, at = min(pairs)
@@ -77,6 +78,7 @@ def _apply(pieces: tuple[str, ...], ranks: dict[tuple[str, str], int]) -> tuple[
 
 
 def build_tokenizer() -> Any:
+    """The same words always give the same tokenizer."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {letter: number for number, letter in enumerate(alphabet)}
     ranks: dict[tuple[str, str], int] = {}

@@ -31,6 +31,7 @@ _CHOSEN: tuple[tuple[str, str, int, str, int, int], ...] = (
 
 
 def demo_cases() -> tuple[DemoCase, ...]:
+    """All of them, drawn."""
     return tuple(
         DemoCase(name, draw_case(row, seed, language, size=(side, side)), count)
         for name, row, seed, language, side, count in _CHOSEN

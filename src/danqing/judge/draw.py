@@ -116,15 +116,19 @@ def coverage(thing: Thing, width: int, height: int) -> tuple[slice, slice, Plane
 
 
 def render(scene: Scene, width: int, height: int) -> Pixels:
+    """The whole scene, uint8, height x width x 3."""
     picture = backdrop(scene.background, width, height).copy()
     for thing in scene.things:
         rows, columns, cover = coverage(thing, width, height)
         under = picture[rows, columns].astype(np.float32)
-        picture[rows, columns] = (_mix(under, COLOURS[thing.colour], cover[:, :, None]) + 0.5).astype(np.uint8)
+        picture[rows, columns] = (_mix(under, COLOURS[thing.colour], cover[:, :, None]) + 0.5).astype(
+            np.uint8
+        )
     return picture
 
 
 def silhouette(thing: Thing, width: int, height: int) -> NDArray[np.bool_]:
+    """The pixels a thing covers more than half."""
     mask = np.zeros((height, width), dtype=np.bool_)
     rows, columns, cover = coverage(thing, width, height)
     mask[rows, columns] = cover >= 0.5

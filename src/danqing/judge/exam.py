@@ -24,6 +24,7 @@ class Paper:
     size: tuple[int, int] = (128, 128)
 
     def cases(self) -> Iterable[Case]:
+        """The questions, in order."""
         for row in self.rows:
             for language in self.languages:
                 for seed in range(self.first, self.first + self.count):
@@ -39,6 +40,7 @@ class Tally:
     faults: list[tuple[Case, Verdict]] = field(default_factory=list)
 
     def add(self, case: Case, verdict: Verdict) -> None:
+        """Count one verdict."""
         key = (case.row, case.language)
         self.asked[key] += 1
         self.right[key] += verdict.right
@@ -46,11 +48,13 @@ class Tally:
             self.faults.append((case, verdict))
 
     def share(self, row: str, language: str | None = None) -> float:
+        """Right answers to a row, in one language or in all."""
         keys = [key for key in self.asked if key[0] == row and language in (None, key[1])]
         return sum(self.right[key] for key in keys) / max(1, sum(self.asked[key] for key in keys))
 
 
 def sit(paper: Paper, answer: Answer) -> Tally:
+    """Put every question of the paper to `answer`."""
     tally = Tally()
     for case in paper.cases():
         tally.add(case, judge(case, answer(case)))

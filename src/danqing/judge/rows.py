@@ -20,7 +20,15 @@ from danqing.judge.words import (
     thing_en,
     thing_zh,
 )
-from danqing.judge.world import BACKGROUNDS, COLOURS, MOST_THINGS, PLACES, SHAPES, Scene, Thing
+from danqing.judge.world import (
+    ASKED_COLOURS,
+    ASKED_PLACES,
+    ASKED_SHAPES,
+    BACKGROUNDS,
+    MOST_THINGS,
+    Scene,
+    Thing,
+)
 
 Rng = np.random.Generator
 
@@ -39,6 +47,7 @@ class Plan:
 
 
 def pick(rng: Rng, choices: Iterable[str], but: Iterable[str] = ()) -> str:
+    """One of the choices, none of `but`."""
     left = [choice for choice in choices if choice not in but]
     return left[int(rng.integers(len(left)))]
 
@@ -48,8 +57,8 @@ def random_thing(rng: Rng, place: str, beside: Iterable[Thing] = ()) -> Thing:
     others = tuple(beside)
     shift = rng.uniform(-0.08, 0.08, 2)
     return Thing(
-        shape=pick(rng, SHAPES, [thing.shape for thing in others]),
-        colour=pick(rng, COLOURS, [thing.colour for thing in others]),
+        shape=pick(rng, ASKED_SHAPES, [thing.shape for thing in others]),
+        colour=pick(rng, ASKED_COLOURS, [thing.colour for thing in others]),
         place=place,
         shift=(float(shift[0]), float(shift[1])),
         scale=float(rng.uniform(0.94, 1.06)),
@@ -57,8 +66,9 @@ def random_thing(rng: Rng, place: str, beside: Iterable[Thing] = ()) -> Thing:
 
 
 def random_scene(rng: Rng, least: int = 1, most: int = MOST_THINGS, but: Iterable[str] = ()) -> Scene:
+    """A background and from `least` to `most` things that differ in every trait."""
     things: list[Thing] = []
-    for place in rng.permutation(list(PLACES))[: int(rng.integers(least, most + 1))]:
+    for place in rng.permutation(list(ASKED_PLACES))[: int(rng.integers(least, most + 1))]:
         things.append(random_thing(rng, str(place), things))
     return Scene(pick(rng, BACKGROUNDS, but), tuple(things))
 
@@ -91,6 +101,7 @@ def _one_of(rng: Rng, scene: Scene) -> Thing:
 
 
 def caption_things(scene: Scene, language: str) -> str:
+    """Every thing of a scene with its place."""
     parts = []
     for thing in scene.things:
         words = PLACE_WORDS[thing.place]
@@ -102,7 +113,9 @@ def caption_things(scene: Scene, language: str) -> str:
 
 
 def text_to_image(rng: Rng, language: str) -> Plan:
-    scene = random_scene(rng)
+    """A scene from words alone; everything in it is said."""
+    loose = random_scene(rng)
+    scene = loose.with_things(*(_steady(thing) for thing in loose.things))
     said = _say(
         rng,
         "text_to_image",
@@ -114,15 +127,19 @@ def text_to_image(rng: Rng, language: str) -> Plan:
 
 
 def recolour(rng: Rng, language: str) -> Plan:
+    """One thing gets a colour that no thing has."""
     scene = random_scene(rng)
     thing = _one_of(rng, scene)
-    colour = pick(rng, COLOURS, [t.colour for t in scene.things])
+    colour = pick(rng, ASKED_COLOURS, [t.colour for t in scene.things])
     after = scene.swap(thing, _change(thing, colour=colour))
     word = colour if language == "en" else COLOUR_ZH[colour]
-    return Plan(_say(rng, "recolour", language, thing=_named(rng, thing, language), colour=word), (scene,), after)
+    return Plan(
+        _say(rng, "recolour", language, thing=_named(rng, thing, language), colour=word), (scene,), after
+    )
 
 
 def replace(rng: Rng, language: str) -> Plan:
+    """One thing becomes another of another shape and colour."""
     scene = random_scene(rng)
     thing = _one_of(rng, scene)
     fresh = random_thing(rng, thing.place, scene.things)
@@ -133,12 +150,16 @@ def replace(rng: Rng, language: str) -> Plan:
 
 
 def delete(rng: Rng, language: str) -> Plan:
+    """One thing goes."""
     scene = random_scene(rng)
     thing = _one_of(rng, scene)
-    return Plan(_say(rng, "delete", language, thing=_named(rng, thing, language)), (scene,), scene.without(thing))
+    return Plan(
+        _say(rng, "delete", language, thing=_named(rng, thing, language)), (scene,), scene.without(thing)
+    )
 
 
 def add(rng: Rng, language: str) -> Plan:
+    """One thing comes to a free place."""
     scene = random_scene(rng)
     new = _steady(random_thing(rng, pick(rng, scene.free_places()), scene.things))
     words = PLACE_WORDS[new.place]
@@ -148,6 +169,7 @@ def add(rng: Rng, language: str) -> Plan:
 
 
 def move(rng: Rng, language: str) -> Plan:
+    """One thing goes to a free place."""
     scene = random_scene(rng)
     thing = _one_of(rng, scene)
     place = pick(rng, scene.free_places())
@@ -158,6 +180,7 @@ def move(rng: Rng, language: str) -> Plan:
 
 
 def background(rng: Rng, language: str) -> Plan:
+    """The things stay, what is behind them changes."""
     scene = random_scene(rng)
     name = pick(rng, BACKGROUNDS, [scene.background])
     after = Scene(name, scene.things)
@@ -165,12 +188,14 @@ def background(rng: Rng, language: str) -> Plan:
 
 
 def fusion_object(rng: Rng, language: str) -> Plan:
+    """The thing of image 2 comes into image 1."""
     scene, guest, new, slots = _guest(rng, language)
     said = _say(rng, "fusion_object", language, **slots)
     return Plan(said, (scene, guest), scene.with_things(*scene.things, new))
 
 
 def fusion_background(rng: Rng, language: str) -> Plan:
+    """The things of image 1 before the background of image 2."""
     scene = random_scene(rng)
     other = random_scene(rng, but=[scene.background])
     said = _say(rng, "fusion_background", language)
@@ -178,6 +203,7 @@ def fusion_background(rng: Rng, language: str) -> Plan:
 
 
 def fusion_three(rng: Rng, language: str) -> Plan:
+    """The thing of image 2 comes into image 1, before the background of image 3."""
     scene, guest, new, slots = _guest(rng, language)
     place = random_scene(rng, most=1, but=[scene.background, guest.background])
     said = _say(rng, "fusion_three", language, **slots)
@@ -187,7 +213,7 @@ def fusion_three(rng: Rng, language: str) -> Plan:
 def _guest(rng: Rng, language: str) -> tuple[Scene, Scene, Thing, dict[str, str]]:
     """A scene, another with one thing in it, that thing in the first, and the words for it."""
     scene = random_scene(rng)
-    thing = random_thing(rng, pick(rng, PLACES), scene.things)
+    thing = random_thing(rng, pick(rng, ASKED_PLACES), scene.things)
     guest = Scene(pick(rng, BACKGROUNDS, [scene.background]), (thing,))
     new = _steady(thing.at(pick(rng, scene.free_places())))
     words = PLACE_WORDS[new.place]

@@ -37,6 +37,7 @@ class Case:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Width and height of the truth."""
         height, width = self.truth.shape[:2]
         return width, height
 

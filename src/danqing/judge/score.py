@@ -60,6 +60,7 @@ _PALETTE = lab(np.array(list(COLOURS.values())))
 
 
 def apart(a: Reals, b: Reals) -> Reals:
+    """Distance in CIELAB."""
     return np.asarray(np.linalg.norm(a - b, axis=-1), dtype=np.float32)
 
 
@@ -110,10 +111,13 @@ def judge(case: Case, picture: Pixels) -> Verdict:
     if abs(np.log((picture.shape[1] / picture.shape[0]) / (width / height))) > 0.15:
         return Verdict(False, ("the picture has another aspect",))
     zoom = SIDE / min(width, height)
-    return judge_scene(case.truth_scene, resample(picture[..., :3], round(width * zoom), round(height * zoom)))
+    return judge_scene(
+        case.truth_scene, resample(picture[..., :3], round(width * zoom), round(height * zoom))
+    )
 
 
 def judge_scene(scene: Scene, picture: Pixels) -> Verdict:
+    """The same for a scene and a picture already at the size of judging."""
     seen = lab(picture)
     height, width = picture.shape[:2]
     behind = lab(backdrop(scene.background, width, height))
@@ -135,7 +139,9 @@ def _background_faults(scene: Scene, seen: Reals, behind: Reals, outlines: dict[
         between &= ~grown(outline, 7)
     far = apart(seen, behind)
     faults = []
-    means = {name: float(apart(seen, lab(backdrop(name, width, height)))[between].mean()) for name in BACKGROUNDS}
+    means = {
+        name: float(apart(seen, lab(backdrop(name, width, height)))[between].mean()) for name in BACKGROUNDS
+    }
     mine = means.pop(scene.background)
     nearest = min(means, key=lambda name: means[name])
     if mine > min(BACKGROUND_LIMIT, CLEARLY * means[nearest]):
@@ -143,7 +149,9 @@ def _background_faults(scene: Scene, seen: Reals, behind: Reals, outlines: dict[
     strange = grown(grown((far > STRANGE) & between, -3), 3)
     if int(strange.sum()) > 40:
         rows, columns = np.nonzero(strange)
-        faults.append(f"something is at {columns.mean() / width:.2f}, {rows.mean() / height:.2f} that should not be")
+        faults.append(
+            f"something is at {columns.mean() / width:.2f}, {rows.mean() / height:.2f} that should not be"
+        )
     return faults
 
 
@@ -162,7 +170,9 @@ def _thing_faults(thing: Thing, seen: Reals, behind: Reals, masks: tuple[Mask, M
     area = int(body.sum())
     if not AREA[0] < area / max(1, int(outline.sum())) < AREA[1]:
         return [f"no {name}, or of a wrong size"]
-    offset = np.hypot(columns[body].mean() - columns[outline].mean(), rows[body].mean() - rows[outline].mean())
+    offset = np.hypot(
+        columns[body].mean() - columns[outline].mean(), rows[body].mean() - rows[outline].mean()
+    )
     if offset > OFFSET * radius:
         return [f"the {name} is out of place"]
     faults = _outline_faults(thing, body)
@@ -202,7 +212,7 @@ def _fit(shape: str, body: Mask) -> float:
     down = round(float(rows.mean() - fresh_rows.mean()))
     across = round(float(columns.mean() - fresh_columns.mean()))
     moved = np.zeros_like(body)
-    fits = (0 <= fresh_rows + down) & (fresh_rows + down < height)
-    fits &= (0 <= fresh_columns + across) & (fresh_columns + across < width)
+    fits = (fresh_rows + down >= 0) & (fresh_rows + down < height)
+    fits &= (fresh_columns + across >= 0) & (fresh_columns + across < width)
     moved[fresh_rows[fits] + down, fresh_columns[fits] + across] = True
     return float((moved & body).sum() / (moved | body).sum())

@@ -70,6 +70,7 @@ BACKGROUND_ZH: dict[str, str] = {
 
 
 def article(noun: str) -> str:
+    """The noun with "a" or "an"."""
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
@@ -79,6 +80,7 @@ def thing_en(colour: str, shape: str) -> str:
 
 
 def thing_zh(colour: str, shape: str) -> str:
+    """As said in Chinese, without a measure word."""
     return f"{COLOUR_ZH[colour]}{SHAPE_ZH[shape]}"
 
 
@@ -90,14 +92,26 @@ PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
             "Draw {things}, the background is {background}.",
             "A picture of {things} with {background} as background.",
         ),
-        "zh": ("{things}，背景是{background}。", "画{things}，背景是{background}。", "背景是{background}，{things}。"),
+        "zh": (
+            "{things}，背景是{background}。",
+            "画{things}，背景是{background}。",
+            "背景是{background}，{things}。",
+        ),
     },
     "recolour": {
-        "en": ("Make the {thing} {colour}.", "Change the colour of the {thing} to {colour}.", "Turn the {thing} {colour}."),
+        "en": (
+            "Make the {thing} {colour}.",
+            "Change the colour of the {thing} to {colour}.",
+            "Turn the {thing} {colour}.",
+        ),
         "zh": ("把{thing}变成{colour}。", "将{thing}的颜色改为{colour}。", "把{thing}涂成{colour}。"),
     },
     "replace": {
-        "en": ("Replace the {thing} with {new}.", "Swap the {thing} for {new}.", "Put {new} where the {thing} is."),
+        "en": (
+            "Replace the {thing} with {new}.",
+            "Swap the {thing} for {new}.",
+            "Put {new} where the {thing} is.",
+        ),
         "zh": ("把{thing}换成{new}。", "将{thing}替换为{new}。", "用{new}代替{thing}。"),
     },
     "delete": {

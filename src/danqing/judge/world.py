@@ -39,7 +39,12 @@ PLACES: dict[str, tuple[float, float]] = {
 BACKGROUNDS: tuple[str, ...] = ("white", "grey", "cream", "beach", "night", "grass", "snow", "room")
 
 RADIUS = 0.145  # of the shorter side
+
+# What questions are made of. Everything above can be drawn and named; this much the miniature is asked.
 MOST_THINGS = 2  # in one scene before it is edited
+ASKED_SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "heart")
+ASKED_COLOURS: tuple[str, ...] = ("red", "yellow", "green", "blue", "purple", "black")
+ASKED_PLACES: tuple[str, ...] = ("centre", "left", "right", "top", "bottom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Thing:
     scale: float = 1.0
 
     def at(self, place: str) -> Thing:
+        """The same thing elsewhere."""
         return replace(self, place=place)
 
 
@@ -64,18 +70,24 @@ class Scene:
     things: tuple[Thing, ...]
 
     def with_things(self, *things: Thing) -> Scene:
+        """The same background before other things."""
         return replace(self, things=things)
 
     def swap(self, old: Thing, new: Thing) -> Scene:
+        """One thing for another."""
         return replace(self, things=tuple(new if thing == old else thing for thing in self.things))
 
     def without(self, old: Thing) -> Scene:
+        """One thing less."""
         return replace(self, things=tuple(thing for thing in self.things if thing != old))
 
     def free_places(self) -> list[str]:
+        """Places where a thing could still come."""
         taken = {thing.place for thing in self.things}
-        return [place for place in PLACES if place not in taken]
+        return [place for place in ASKED_PLACES if place not in taken]
 
     def key(self) -> str:
         """What the scene says, without the small deviations: the same key means the same picture to a reader."""
-        return self.background + "|" + ";".join(sorted(f"{t.colour} {t.shape} {t.place}" for t in self.things))
+        return (
+            self.background + "|" + ";".join(sorted(f"{t.colour} {t.shape} {t.place}" for t in self.things))
+        )

@@ -8,7 +8,15 @@ import pytest
 from danqing.judge.draw import render
 from danqing.judge.rows import INPUTS, ROWS
 from danqing.judge.scenes import FIRST_TRAINING_SEED, draw_case, plan_case
-from danqing.judge.words import BACKGROUND_EN, BACKGROUND_ZH, COLOUR_ZH, LANGUAGES, PHRASES, PLACE_WORDS, SHAPE_ZH
+from danqing.judge.words import (
+    BACKGROUND_EN,
+    BACKGROUND_ZH,
+    COLOUR_ZH,
+    LANGUAGES,
+    PHRASES,
+    PLACE_WORDS,
+    SHAPE_ZH,
+)
 from danqing.judge.world import BACKGROUNDS, COLOURS, PLACES, SHAPES
 
 

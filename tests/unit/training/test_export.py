@@ -19,7 +19,9 @@ from training.export import export  # noqa: E402
 from training.tokenizer import build_tokenizer  # noqa: E402
 from training.vae import Z_DIM, build_vae  # noqa: E402
 
-TINY = Shape(text_hidden=64, text_layers=1, layers=1, heads=1, head_dim=32, mlp_ratio=2, latent_channels=Z_DIM)
+TINY = Shape(
+    text_hidden=64, text_layers=1, layers=1, heads=1, head_dim=32, mlp_ratio=2, latent_channels=Z_DIM
+)
 
 
 def test_an_exported_folder_is_loaded_and_drawn_with_by_the_stock_pipeline(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ SIDE = 64
 
 
 @pytest.fixture(scope="module")
-def pipe() -> Iterator[Any]:
+def pipe() -> Any:
     torch.manual_seed(3)
     tokenizer = build_tokenizer()
     vae = AutoencoderKLQwenImage21(
@@ -55,7 +54,7 @@ def pipe() -> Iterator[Any]:
         for parameter in made.transformer.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     made.set_progress_bar_config(disable=True)
-    yield made
+    return made
 
 
 def _first_step(pipe: Any, prompt: str, images: list[Image.Image], noise: Any) -> tuple[Any, Any]:
