@@ -15,7 +15,6 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.exc import DatabaseError
 
 from danqing.store import migrations
 from danqing.store.sqlite import SqliteStore, _engine
@@ -70,7 +69,7 @@ async def test_a_store_that_cannot_be_opened_gives_the_folder_back(tmp_path: Pat
         b"this is not a database, but it is long enough to be asked whether it might be one" * 20
     )
     for _ in range(2):
-        with pytest.raises(DatabaseError, match="not a database"):
+        with pytest.raises(migrations.Unusable, match="not a database"):
             await SqliteStore(path, VirtualClock()).open()
 
 
