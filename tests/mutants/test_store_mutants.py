@@ -25,6 +25,7 @@ from danqing.store import statements, tables
 from danqing.store.sqlite import SqliteStore
 from danqing.store.tables import job
 from tests.contract import test_job_store as suite
+from tests.contract import test_job_store_callers as callers
 from tests.contract.stores import FILE, SQLITE
 from tests.support.clock import VirtualClock
 
@@ -158,12 +159,12 @@ MUTANTS = [
         ),
         quota_check_off,
     ),
-    Mutant("tenant check off", (suite.test_p9_a_foreign_and_an_unknown_job_look_alike,), tenant_check_off),
+    Mutant("tenant check off", (callers.test_p9_a_foreign_and_an_unknown_job_look_alike,), tenant_check_off),
     Mutant(
         "idempotency off",
         (
-            suite.test_p5_the_same_key_and_order_find_the_same_job,
-            suite.test_p5_100_submits_of_one_key_at_once_make_one_job,
+            callers.test_p5_the_same_key_and_order_find_the_same_job,
+            callers.test_p5_100_submits_of_one_key_at_once_make_one_job,
         ),
         key_lookup_off,
     ),
@@ -175,7 +176,7 @@ MUTANTS = [
     Mutant("lapse never counted", (suite.test_two_lapses_fail_the_job,), lapse_never_counted),
     Mutant(
         "inputs of others forgotten",
-        (suite.test_p8_a_job_is_gone_24_hours_after_its_end_and_its_blobs_are_named,),
+        (callers.test_p8_a_job_is_gone_24_hours_after_its_end_and_its_blobs_are_named,),
         inputs_of_others_forgotten,
     ),
 ]
