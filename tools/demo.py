@@ -54,7 +54,7 @@ def say(line: str = "") -> None:
 @contextmanager
 def server() -> Iterator[str]:
     """`danqing serve` on a free port; yields its URL when it is ready."""
-    environment = {**os.environ, "DANQING_LOG_LEVEL": "warning"}
+    environment = {**os.environ, "DANQING_LOG_LEVEL": "error"}
     command = [*DANQING, "serve", "--port", "0", "--data", str(DATA)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
