@@ -16,27 +16,44 @@ from training.vae import to_tensor
 
 # (share of the time done, weights of the rows from then on)
 CURRICULUM: tuple[tuple[float, dict[str, float]], ...] = (
-    (0.0, {"text_to_image": 5, "recolour": 2, "replace": 1, "delete": 1, "add": 2, "background": 1}),
+    (0.0, {"text_to_image": 5, "recolour": 3, "replace": 1.5, "delete": 0.5, "add": 2, "background": 0.5}),
     (
-        0.55,
+        0.6,
         {
-            "text_to_image": 3,
-            "recolour": 2,
-            "replace": 1,
-            "delete": 1,
-            "add": 1.5,
-            "move": 1,
-            "background": 0.5,
+            "text_to_image": 5,
+            "recolour": 3,
+            "replace": 0.7,
+            "delete": 0.4,
+            "add": 0.8,
+            "move": 0.4,
+            "background": 0.4,
+            "fusion_object": 0.6,
+            "fusion_background": 0.3,
+            "fusion_three": 2,
+            "background_of_three": 0.7,
+        },
+    ),
+    (
+        0.73,
+        {
+            "text_to_image": 5,
+            "recolour": 0.8,
+            "replace": 1.5,
+            "delete": 0.3,
+            "add": 2,
+            "move": 0.5,
+            "background": 0.3,
             "fusion_object": 1,
-            "fusion_background": 0.5,
-            "fusion_three": 3,
+            "fusion_background": 0.2,
+            "fusion_three": 4,
+            "background_of_three": 0.4,
         },
     ),
 )
 # A sample of n inputs costs about (4 + n) / 4 of one without.
 PREFIXES = {0: 20, 1: 14, 2: 11, 3: 9}
 TARGETS = 2
-HEED = 3.0  # how much more a token counts where something stands or changes
+HEED = 6.0  # how much more a token counts where something stands or changes
 PROMPT_DROPOUT = 0.05
 SIZES: dict[tuple[int, int], float] = {(128, 128): 0.7, (160, 96): 0.15, (96, 160): 0.15}
 WIDE_SIZES: dict[tuple[int, int], float] = {

@@ -16,20 +16,21 @@ Plane = NDArray[np.float32]
 
 
 def _circle(x: Plane, y: Plane) -> Plane:
-    return np.hypot(x, y) - np.float32(0.92)
+    return np.asarray(np.hypot(x, y) - np.float32(0.92), dtype=np.float32)
 
 
 def _square(x: Plane, y: Plane) -> Plane:
-    return np.maximum(np.abs(x), np.abs(y)) - np.float32(0.84)
+    return np.asarray(np.maximum(np.abs(x), np.abs(y)) - np.float32(0.84), dtype=np.float32)
 
 
 def _diamond(x: Plane, y: Plane) -> Plane:
-    return (np.abs(x) / np.float32(0.72) + np.abs(y) / np.float32(1.04) - 1) * np.float32(0.59)
+    sides = np.abs(x) / np.float32(0.72) + np.abs(y) / np.float32(1.04) - 1
+    return np.asarray(sides * np.float32(0.59), dtype=np.float32)
 
 
 def _triangle(x: Plane, y: Plane) -> Plane:
     slope = np.abs(x) * np.float32(0.8716) - (y + np.float32(1.0)) * np.float32(0.4902)
-    return np.maximum(slope, y - np.float32(0.74))
+    return np.asarray(np.maximum(slope, y - np.float32(0.74)), dtype=np.float32)
 
 
 def _star(x: Plane, y: Plane) -> Plane:
@@ -51,7 +52,7 @@ def _heart(x: Plane, y: Plane) -> Plane:
     wide, high = np.abs(x), y - down
     body = (wide + np.abs(high) - side) * np.float32(0.7071)
     lobe = np.hypot(wide - side / 2, high + side / 2) - side * np.float32(0.7071)
-    return np.minimum(body, lobe)
+    return np.asarray(np.minimum(body, lobe), dtype=np.float32)
 
 
 DISTANCES: dict[str, Callable[[Plane, Plane], Plane]] = {
@@ -83,7 +84,7 @@ def backdrop(name: str, width: int, height: int) -> Pixels:
     picture = np.empty((height, width, 3), dtype=np.float32)
     start = 0.0
     for end, colour in _BANDS[name]:
-        cover = np.clip((rows - start) * height + 0.5, 0, 1)[:, None, None]
+        cover = np.clip((rows - start) * height + 0.5, 0, 1)[:, None, None].astype(np.float32)
         picture[:] = np.asarray(colour, np.float32) if start == 0.0 else _mix(picture, colour, cover)
         start = end
     shared = (picture + 0.5).astype(np.uint8)
@@ -92,7 +93,7 @@ def backdrop(name: str, width: int, height: int) -> Pixels:
 
 
 def _mix(under: Plane, colour: Rgb, cover: Plane) -> Plane:
-    return under + (np.asarray(colour, np.float32) - under) * cover
+    return np.asarray(under + (np.asarray(colour, np.float32) - under) * cover, dtype=np.float32)
 
 
 def placement(thing: Thing, width: int, height: int) -> tuple[float, float, float]:

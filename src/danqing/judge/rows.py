@@ -210,6 +210,15 @@ def fusion_three(rng: Rng, language: str) -> Plan:
     return Plan(said, (scene, guest, place), Scene(place.background, (*scene.things, new)))
 
 
+def background_of_three(rng: Rng, language: str) -> Plan:
+    """The things of image 1 before the background of image 3; image 2 is there to be left alone."""
+    scene = random_scene(rng)
+    other = random_scene(rng, but=[scene.background])
+    place = random_scene(rng, but=[scene.background, other.background])
+    said = _say(rng, "background_of_three", language)
+    return Plan(said, (scene, other, place), Scene(place.background, scene.things))
+
+
 def _guest(rng: Rng, language: str) -> tuple[Scene, Scene, Thing, dict[str, str]]:
     """A scene, another with one thing in it, that thing in the first, and the words for it."""
     scene = random_scene(rng)
@@ -242,10 +251,12 @@ ROWS: dict[str, Callable[[Rng, str], Plan]] = {
     "fusion_object": fusion_object,
     "fusion_background": fusion_background,
     "fusion_three": fusion_three,
+    "background_of_three": background_of_three,
 }
 INPUTS: dict[str, int] = dict.fromkeys(ROWS, 1) | {
     "text_to_image": 0,
     "fusion_object": 2,
     "fusion_background": 2,
     "fusion_three": 3,
+    "background_of_three": 3,
 }

@@ -8,6 +8,7 @@ Refuses to know who drew the picture and how.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,14 @@ _NAMES = tuple(COLOURS)
 _PALETTE = lab(np.array(list(COLOURS.values())))
 
 
+@lru_cache(maxsize=64)
+def _behind(name: str, width: int, height: int) -> Reals:
+    """A background in CIELAB. The array is shared: do not write into it."""
+    shared = lab(backdrop(name, width, height))
+    shared.setflags(write=False)
+    return shared
+
+
 def apart(a: Reals, b: Reals) -> Reals:
     """Distance in CIELAB."""
     return np.asarray(np.linalg.norm(a - b, axis=-1), dtype=np.float32)
@@ -71,7 +80,7 @@ def resample(picture: Pixels, width: int, height: int) -> Pixels:
     rows, columns = _spread(picture.shape[0], height), _spread(picture.shape[1], width)
     mixed = np.einsum("ij,jkc->ikc", rows, picture.astype(np.float32))
     mixed = np.einsum("ij,kjc->kic", columns, mixed)
-    return (mixed + 0.5).astype(np.uint8)
+    return np.asarray(mixed + 0.5, dtype=np.uint8)
 
 
 def _spread(old: int, new: int) -> Reals:
@@ -79,13 +88,13 @@ def _spread(old: int, new: int) -> Reals:
     edges = np.arange(new + 1) * (old / new)
     if new > old:
         centre = (edges[:-1] + edges[1:]) / 2
-        edges_low, edges_high = centre - 0.5, centre + 0.5
+        lower, upper = np.asarray(centre - 0.5), np.asarray(centre + 0.5)
     else:
-        edges_low, edges_high = edges[:-1], edges[1:]
+        lower, upper = np.asarray(edges[:-1]), np.asarray(edges[1:])
     pixel = np.arange(old)
-    share = np.minimum(edges_high[:, None], pixel[None] + 1) - np.maximum(edges_low[:, None], pixel[None])
+    share = np.minimum(upper[:, None], pixel[None] + 1) - np.maximum(lower[:, None], pixel[None])
     share = np.clip(share, 0, None)
-    return (share / share.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(share / share.sum(1, keepdims=True), dtype=np.float32)
 
 
 def grown(mask: Mask, by: int) -> Mask:
@@ -120,7 +129,7 @@ def judge_scene(scene: Scene, picture: Pixels) -> Verdict:
     """The same for a scene and a picture already at the size of judging."""
     seen = lab(picture)
     height, width = picture.shape[:2]
-    behind = lab(backdrop(scene.background, width, height))
+    behind = _behind(scene.background, width, height)
     outlines = {thing: silhouette(thing, width, height) for thing in scene.things}
     reasons = _background_faults(scene, seen, behind, outlines)
     for thing in scene.things:
@@ -139,9 +148,7 @@ def _background_faults(scene: Scene, seen: Reals, behind: Reals, outlines: dict[
         between &= ~grown(outline, 7)
     far = apart(seen, behind)
     faults = []
-    means = {
-        name: float(apart(seen, lab(backdrop(name, width, height)))[between].mean()) for name in BACKGROUNDS
-    }
+    means = {name: float(apart(seen, _behind(name, width, height))[between].mean()) for name in BACKGROUNDS}
     mine = means.pop(scene.background)
     nearest = min(means, key=lambda name: means[name])
     if mine > min(BACKGROUND_LIMIT, CLEARLY * means[nearest]):

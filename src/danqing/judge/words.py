@@ -162,4 +162,12 @@ PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
             "把图2的物体放到图1的{on}，背景使用图3的背景。",
         ),
     },
+    "background_of_three": {
+        "en": (
+            "Use the background of image 3 for image 1.",
+            "Give image 1 the background of image 3.",
+            "Replace the background of image 1 with that of image 3.",
+        ),
+        "zh": ("把图1的背景换成图3的背景。", "图1使用图3的背景。", "用图3的背景替换图1的背景。"),
+    },
 }

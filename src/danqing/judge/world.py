@@ -41,7 +41,7 @@ BACKGROUNDS: tuple[str, ...] = ("white", "grey", "cream", "beach", "night", "gra
 RADIUS = 0.145  # of the shorter side
 
 # What questions are made of. Everything above can be drawn and named; this much the miniature is asked.
-MOST_THINGS = 2  # in one scene before it is edited
+MOST_THINGS = 1  # in one scene before it is edited
 ASKED_SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "heart")
 ASKED_COLOURS: tuple[str, ...] = ("red", "yellow", "green", "blue", "purple", "black")
 ASKED_PLACES: tuple[str, ...] = ("centre", "left", "right", "top", "bottom")
