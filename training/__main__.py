@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from training.build import Shape
 from training.denoiser import Run, lessons_from, train_denoiser
-from training.export import export
+from training.export import export, weights_of
 from training.files import replace_folder
 from training.tokenizer import build_tokenizer
 from training.vae import train_vae
@@ -28,6 +28,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=110.0, help="time for everything")
     parser.add_argument(
         "--vae-minutes", type=float, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="a checkpoint folder of ours to go on from, with fresh optimisers"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the state in --work")
     parser.add_argument(
@@ -56,11 +59,16 @@ def main() -> None:
     if not (options.resume or options.export_only):
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
+    if options.start and not options.resume:
+        for part in ("vae", "tokenizer"):
+            shutil.copytree(options.start / part, work / part)
     if not (work / "vae" / "config.json").is_file():
         train_vae(work / "vae", vae_minutes, options.seed)
-    vae = AutoencoderKLQwenImage21.from_pretrained(work / "vae")
+    vae = AutoencoderKLQwenImage21.from_pretrained(work / "vae").float()
     tokenizer, shape = _tokenizer(work / "tokenizer"), Shape()
     run = Run.start(tokenizer, shape)
+    if options.start:
+        run.adopt(weights_of(options.start))
     if (work / "state.pt").is_file():
         run.load(work / "state.pt")
     if not options.export_only:

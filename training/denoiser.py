@@ -105,6 +105,11 @@ class Run:
         self.average = state["average"]
         self.step, self.samples, self.seconds = state["counts"]
 
+    def adopt(self, weights: dict[str, Tensor]) -> None:
+        """Somebody's weights, our optimisers and clock."""
+        self.student.load_state_dict({name: weights[name].to(value) for name, value in self.average.items()})
+        self.average = {name: value.detach().clone() for name, value in self.student.state_dict().items()}
+
     def advance(self, loss: Tensor, rate: float) -> None:
         """One step of both optimisers, and of the running average."""
         for optimiser in (self.muon, self.adam):

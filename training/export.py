@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLQwenImage21, QwenImage21Pipeline
+from diffusers import AutoencoderKLQwenImage21, QwenImage21Pipeline, QwenImage21Transformer2DModel
 from torch import Tensor
+from transformers import Qwen3VLForConditionalGeneration
 
 from training.build import Shape, build_encoder, build_miniature_processor, build_scheduler, build_transformer
 from training.files import replace_folder
@@ -44,6 +45,16 @@ def _pipeline(average: dict[str, Tensor], *, vae: Path, tokenizer: Any, shape: S
         processor=build_miniature_processor(tokenizer),
         transformer=transformer.to(half),
     )
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    """The reverse: the weights of an exported folder, named as a run names them."""
+    encoder = Qwen3VLForConditionalGeneration.from_pretrained(folder / "text_encoder")
+    transformer = QwenImage21Transformer2DModel.from_pretrained(folder / "transformer")
+    parts = {"encoder.": encoder, "transformer.": transformer}
+    return {
+        prefix + name: value for prefix, part in parts.items() for name, value in part.state_dict().items()
+    }
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

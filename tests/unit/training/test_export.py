@@ -15,7 +15,7 @@ from PIL import Image  # noqa: E402
 from danqing.engine.processor import build_processor  # noqa: E402
 from training.build import Shape  # noqa: E402
 from training.denoiser import Run  # noqa: E402
-from training.export import export  # noqa: E402
+from training.export import export, weights_of  # noqa: E402
 from training.tokenizer import build_tokenizer  # noqa: E402
 from training.vae import Z_DIM, build_vae  # noqa: E402
 
@@ -37,6 +37,10 @@ def test_an_exported_folder_is_loaded_and_drawn_with_by_the_stock_pipeline(tmp_p
     assert not [path for path in folder.rglob("*") if path.suffix in {".bin", ".pt", ".pickle"}]
     pipe = QwenImage21Pipeline.from_pretrained(folder, processor=build_processor(folder), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
+    again = Run.start(tokenizer, TINY)
+    again.adopt(weights_of(folder))
+    for name, value in run.average.items():
+        assert torch.allclose(again.average[name], value, atol=1e-2), name
     asked = Image.new("RGB", (64, 64), "red")
     drawn = pipe("把它变成蓝色", image=[asked, asked], num_inference_steps=2, output_resolution=64).images
     assert drawn[0].size == (64, 64)
