@@ -25,6 +25,8 @@ from pydantic_settings import (
 
 PREFIX = "DANQING_"
 CONFIG = PREFIX + "CONFIG"
+FOR_COMMANDS = PREFIX + "CLI_SERVER"
+"""Read by `danqing edit` and `generate`, not a setting of the server."""
 SHORT = {"HOST": ("server", "host"), "PORT": ("server", "port"), "PROFILE": ("engine", "profile")}
 """Environment names that everybody expects, and the field each stands for."""
 
@@ -134,7 +136,7 @@ def fields() -> list[tuple[str, str, Any]]:
 
 def _refuse_unknown() -> None:
     known = {PREFIX + name.replace(".", "_").upper() for name, _, _ in fields()}
-    known |= {PREFIX + short for short in SHORT} | {CONFIG}
+    known |= {PREFIX + short for short in SHORT} | {CONFIG, FOR_COMMANDS}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known:
             raise BadSettings(f"unknown setting {name}; the known ones are in docs/reference/settings.md")

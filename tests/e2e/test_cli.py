@@ -86,6 +86,8 @@ def test_a_second_server_on_the_same_folder_says_who_holds_it(served: Served) ->
 
 def test_a_setting_that_is_unknown_or_bad_stops_the_start_and_is_named(tmp_path: Path) -> None:
     assert "DANQING_LIMTS_QUEUE" in danqing("serve", "--data", str(tmp_path), DANQING_LIMTS_QUEUE="3").stderr
+    known = danqing("models", "--data", str(tmp_path), DANQING_CLI_SERVER="http://elsewhere")
+    assert known.returncode == 0, known.stderr
     assert "server.port" in danqing("serve", "--data", str(tmp_path), DANQING_PORT="many").stderr
 
 
