@@ -43,7 +43,7 @@ from danqing.pixels.decoders import Decoders
 from danqing.pixels.marks import mark
 from danqing.pixels.png import encode
 from danqing.profiles.loader import BadProfile, Profile, load_profile
-from danqing.settings import Settings
+from danqing.settings import SERVER_NOTE, Settings
 from danqing.store.life import Rules
 from danqing.store.lock import FolderHeld
 from danqing.store.migrations import Unusable
@@ -307,7 +307,7 @@ def free_port(host: str) -> int:
 
 def _announce(data: Path, url: str) -> Callable[[], None]:
     """Leave word in the data folder of where the server is; answers what takes it back."""
-    note = data / "server.json"
+    note = data / SERVER_NOTE
     draft = note.with_suffix(".draft")
     draft.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
     draft.replace(note)

@@ -25,6 +25,8 @@ from pydantic_settings import (
 
 PREFIX = "DANQING_"
 CONFIG = PREFIX + "CONFIG"
+SERVER_NOTE = "server.json"
+"""In the data folder of a running server: its URL and process id, for commands on this machine."""
 FOR_COMMANDS = PREFIX + "CLI_SERVER"
 """Read by `danqing edit` and `generate`, not a setting of the server."""
 SHORT = {"HOST": ("server", "host"), "PORT": ("server", "port"), "PROFILE": ("engine", "profile")}
@@ -119,7 +121,6 @@ class Settings(BaseSettings):
     engine: Engine = Engine()
     inputs: Inputs = Inputs()
     log: Log = Log()
-    trace: bool = Field(False, description="write one line a stage of every request")
 
 
 def fields() -> list[tuple[str, str, Any]]:

@@ -65,6 +65,29 @@ def test_every_python_block_parses(page: Path) -> None:
         compile(body, page.name, "exec")
 
 
+def test_the_profile_that_a_page_shows_is_one_that_loads(tmp_path: Path) -> None:
+    from danqing.profiles.loader import load_profile
+
+    (shown,) = blocks(ROOT / "docs" / "howto" / "profiles.md", "toml")
+    (tmp_path / "real.toml").write_text(shown, encoding="utf-8")
+    assert load_profile(tmp_path / "real.toml").preset("qwen-image-edit-max") is not None
+
+
+def test_the_settings_that_a_page_shows_are_ones_that_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from danqing import settings
+
+    page = (ROOT / "docs" / "howto" / "operate.md").read_text(encoding="utf-8")
+    for name, value in re.findall(r"`(DANQING_[A-Z_]+)='([^']+)'`", page):
+        monkeypatch.setenv(name, value)
+    (shown,) = blocks(ROOT / "docs" / "howto" / "operate.md", "toml")
+    (tmp_path / "danqing.toml").write_text(shown, encoding="utf-8")
+    read = settings.load(data=tmp_path)
+    assert read.server.public_url == "https://pictures.example.org"
+    assert read.inputs.allow == ("images.internal:8080",)
+
+
 def test_both_readmes_say_the_same_commands_and_code() -> None:
     english, chinese = ROOT / "README.md", ROOT / "README.zh-CN.md"
 

@@ -19,21 +19,16 @@ from pathlib import Path
 
 from danqing.cli.operate import Operator, operator
 from danqing.cli.remote import CallFailed, Remote
-from danqing.settings import default_data
+from danqing.settings import SERVER_NOTE, default_data
 
 START_SECONDS = 240.0
 POLL = 0.1
 
 
-def record(data: Path) -> Path:
-    """Where a running server says how it is reached."""
-    return data / "server.json"
-
-
 def running(data: Path) -> str | None:
     """The URL of the server that holds this data folder, or None if none answers."""
     try:
-        url = str(json.loads(record(data).read_text(encoding="utf-8"))["url"])
+        url = str(json.loads((data / SERVER_NOTE).read_text(encoding="utf-8"))["url"])
     except (OSError, ValueError, KeyError):
         return None
     return url if _answers(url) is not None else None

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from danqing.cli.remote import CallFailed
 from danqing.core.keys import IssuedKey
+from danqing.lease import address
 
 
 class Operator(Protocol):
@@ -100,11 +101,13 @@ def operator(data: Path) -> Iterator[Operator]:
 
 def _socket(data: Path) -> str | None:
     """The socket of a server that listens right now."""
+    path = address.find(data)
+    if path is None:
+        return None
     try:
-        path = (data / "lease.socket.path").read_text(encoding="utf-8").strip()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(2.0)
-            probe.connect(path)
+            probe.connect(str(path))
     except OSError:
         return None
-    return path
+    return str(path)
