@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb
 
 from training.tokenizer import SYSTEM_PROMPT
 
@@ -70,23 +71,51 @@ def encode_text(encoder: Any, batch: Batch) -> Tensor:
     text = model.language_model
     hidden = text.embed_tokens(batch.ids) * (~slots)[..., None]
     rotary = text.rotary_emb(hidden, positions)
+    bias = _bias(slots.new_ones(2 * batch.ids.shape[1:]).tril())
     for layer in text.layers:
-        hidden = layer(hidden, attention_mask=None, position_embeddings=rotary)
+        hidden = _read(layer, hidden, rotary, bias)
     return hidden[:, batch.dropped :]
 
 
+def _read(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
+    """One decoder layer of the encoder."""
+    attn, normed = layer.self_attn, layer.input_layernorm(hidden)
+    query, key, value = (
+        part(normed).unflatten(-1, (-1, attn.head_dim)) for part in (attn.q_proj, attn.k_proj, attn.v_proj)
+    )
+    query, key = attn.q_norm(query).transpose(1, 2), attn.k_norm(key).transpose(1, 2)
+    query, key = apply_rotary_pos_emb(query, key, *rotary)
+    attended = _attend(query, key, value.transpose(1, 2), bias)
+    hidden = hidden + attn.o_proj(attended.transpose(1, 2).flatten(2))
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+
+
+def _bias(mask: Tensor) -> Tensor:
+    """What is added to the scores: nothing where a key may be seen, a lot where not."""
+    return torch.where(mask, 0.0, -1e9)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Written out: at these sizes the fused kernel's backward takes twice the time. Scores stay in float32."""
+    with torch.autocast("cpu", enabled=False):
+        scores = (query.float() * query.shape[-1] ** -0.5) @ key.float().mT + bias
+    return scores.softmax(-1).to(value.dtype) @ value
+
+
 def _rotate(x: Tensor, freqs: Tensor) -> Tensor:
-    turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * freqs
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * freqs
+    return torch.view_as_real(turned).flatten(-2)
 
 
-def _heads(attn: Any, x: Tensor, freqs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _heads(attn: Any, x: Tensor, freqs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key, value as (..., heads, tokens, dim); `freqs` is (..., tokens, dim / 2)."""
     size = attn.inner_dim // attn.heads
     query, key, value = (part(x).unflatten(-1, (-1, size)) for part in (attn.to_q, attn.to_k, attn.to_v))
-    query, key = attn.norm_q(query).to(value.dtype), attn.norm_k(key).to(value.dtype)
-    if freqs is not None:
-        query, key = _rotate(query, freqs.unsqueeze(-2)), _rotate(key, freqs.unsqueeze(-2))
+    query, key = (
+        _rotate(functional.rms_norm(x.float(), (size,), norm.weight, norm.eps), freqs.unsqueeze(-2))
+        for x, norm in ((query, attn.norm_q), (key, attn.norm_k))
+    )
+    query, key = query.to(value.dtype), key.to(value.dtype)
     return query.transpose(-3, -2), key.transpose(-3, -2), value.transpose(-3, -2)
 
 
@@ -148,6 +177,7 @@ def velocity(transformer: Any, text: Tensor, batch: Batch, noisy: Tensor, times:
     freqs = at.target_freqs[:, None]
     see = torch.cat([at.valid, at.valid.new_ones(samples, target.shape[2])], dim=1)
     see = see[:, None].expand(-1, count, -1).reshape(samples * count, 1, 1, -1)
+    prefix_bias, bias = _bias(at.prefix_mask), _bias(see)
     last = len(transformer.transformer_blocks) - 1
     for number, block in enumerate(transformer.transformer_blocks):
         held = _heads(block.attn, block.img_norm1(prefix) * (1 + still[0]), at.prefix_freqs)
@@ -156,10 +186,10 @@ def velocity(transformer: Any, text: Tensor, batch: Batch, noisy: Tensor, times:
             torch.cat([old[:, None].expand(-1, count, -1, -1, -1), new], dim=-2).flatten(0, 1)
             for old, new in zip(held[1:], (key, value), strict=True)
         )
-        seen = functional.scaled_dot_product_attention(query.flatten(0, 1), keys, values, attn_mask=see)
+        seen = _attend(query.flatten(0, 1), keys, values, bias)
         target = _close(block, target, seen.unflatten(0, (samples, count)), moving)
         if number != last:
-            read = functional.scaled_dot_product_attention(*held, attn_mask=at.prefix_mask)
+            read = _attend(*held, prefix_bias)
             prefix = _close(block, prefix, read, still)
     scale = transformer.norm_out.linear(functional.silu(embedded[:-1]).to(target.dtype)).view(
         samples, count, 1, -1

@@ -13,11 +13,11 @@ def _orthogonal(stack: Tensor) -> Tensor:
     """Newton-Schulz on a stack of matrices: every singular value is pulled to about one."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = stack.shape[-2] > stack.shape[-1]
-    x = (stack.mT if tall else stack).bfloat16()
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = (stack.mT if tall else stack).bfloat16().contiguous()
+    x /= x.norm(dim=(-2, -1), keepdim=True) + 1e-7
     for _ in range(5):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).float()
 
 
