@@ -39,7 +39,7 @@ class Order:
     """One request for `count` pictures.
 
     `sources` keep their order ("image 1", "image 2"); `size` is None where the model's default applies, which may
-    follow the last input; `seed` is None where the service chooses; image i uses `seed + i`.
+    follow the last input; `area` asks for about so many pixels with the last input's aspect instead; `seed` is None where the service chooses; image i uses `seed + i`.
     `knobs` are the model's extra parameters, declared and range-checked in the catalogue.
     """
 
@@ -49,6 +49,7 @@ class Order:
     sources: tuple[Source, ...] = ()
     count: int = 1
     size: Size | None = None
+    area: int | None = None
     seed: int | None = None
     watermark: bool = False
     knobs: Mapping[str, Knob] = field(default_factory=no_knobs)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 
-from danqing.core.models import SizeRule
+from danqing.core.models import Model, SizeRule
+from danqing.core.order import Order
 from danqing.core.raster import Size
 
 STEP = 16
@@ -74,6 +75,14 @@ def resolve(rule: SizeRule, asked: Size | None, last_input: Size | None) -> Size
     if rule.default_area is not None:
         return fitted(rule.default_area, Size(1, 1))
     raise ValueError("a size rule names a default size or a default area")
+
+
+def made(model: Model, order: Order, last_input: Size | None) -> Size:
+    """The exact size of an order's pictures, once the size of its last input is known."""
+    rule = model.size
+    if order.area is not None:
+        return fitted(order.area, last_input if last_input is not None else Size(1, 1))
+    return resolve(rule, order.size, last_input)
 
 
 def _within(bounds: tuple[float, float], value: float) -> bool:

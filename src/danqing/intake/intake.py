@@ -26,7 +26,7 @@ from danqing.core.job import Draft, Job, State, final
 from danqing.core.models import Model
 from danqing.core.order import Brief, Order
 from danqing.core.ports import Clock, JobStore
-from danqing.core.sizes import resolve
+from danqing.core.sizes import made
 from danqing.intake.inputs import Inputs
 from danqing.intake.keys import Caller, Keys
 from danqing.intake.limits import Limiter
@@ -125,7 +125,7 @@ class Intake:
             if known is not None:
                 return known
         taken = await self._inputs.take(caller.tenant, order.sources, model.inputs)
-        size = resolve(model.size, order.size, taken[-1].size if taken else None)
+        size = made(model, order, taken[-1].size if taken else None)
         brief = Brief(
             model=order.model,
             prompt=order.prompt,

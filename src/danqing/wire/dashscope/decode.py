@@ -16,12 +16,31 @@ from typing import Any
 import orjson
 
 from danqing.core import sizes
-from danqing.core.errors import BadOrder, InputMissing, InputNotObject, ModelMissing, NotJson, UnknownModel
+from danqing.core.errors import (
+    BadOrder,
+    Fault,
+    InputMissing,
+    InputNotObject,
+    ModelMissing,
+    NotJson,
+    UnknownModel,
+)
 from danqing.core.models import KnobRule, Model, SizeRule
 from danqing.core.order import Knob, Order
 from danqing.core.raster import Size
 from danqing.wire.dashscope import pictures
 from danqing.wire.json import parse
+
+SYNC = "dashscope/multimodal-generation"
+"""The catalogue's keys of the routes: messages, answered when the pictures are ready; …"""
+IMAGES = "dashscope/image-generation"
+"""… messages, as a task; …"""
+TEXT_TO_IMAGE = "dashscope/text2image"
+"""… a prompt, as a task; …"""
+IMAGE_TO_IMAGE = "dashscope/image2image"
+"""… a prompt and pictures by name, as a task; …"""
+COMPATIBLE = "dashscope/compatible"
+"""… and the flat body of the OpenAI-compatible mode."""
 
 SEEDS = (0, 2_147_483_647)
 _SIZE = re.compile(r"([0-9]{1,6})\*([0-9]{1,6})")
@@ -39,6 +58,15 @@ class Envelope:
         return hashlib.sha256(orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a body asks for. `late` is the refusal of a value that the route reports in the task instead of at once;
+    the order beside it holds the prompts, no pictures, and the model's defaults."""
+
+    order: Order
+    late: Fault | None = None
+
+
 def envelope(body: bytes) -> Envelope:
     """The body as an object with a model's name. Raises NotJson, ModelMissing, UnknownModel (not a string)."""
     document = parse(body)
@@ -50,6 +78,19 @@ def envelope(body: bytes) -> Envelope:
     if not isinstance(model, str):
         raise UnknownModel
     return Envelope(model, document)
+
+
+def read(envelope: Envelope, model: Model, route: str) -> Reading:
+    """The order of a body that came by `route`, checked against the model: structure, then values, then pictures.
+    A wrong structure is raised on every route; wrong values and picture references are raised on `SYNC` and
+    `COMPATIBLE`, and told in `Reading.late` on the others."""
+    texts = _content(_message(envelope.document))[0]
+    try:
+        return Reading(order(envelope, model))
+    except Fault as fault:
+        if route in (SYNC, COMPATIBLE) or not texts:
+            raise
+        return Reading(Order(model=model.name, prompt=texts[0], count=model.default_count), fault)
 
 
 def order(envelope: Envelope, model: Model) -> Order:
