@@ -1,103 +1,199 @@
-"""How often is the checkpoint right? Held-out drawn cases by row, in English and Chinese, through the stock pipeline.
+"""How often is the answer right? Held-out drawn cases of every row, the same scenes in English and in Chinese.
 
-    python bench/eval.py --model src/danqing/miniature --count 10
+    python -m bench.eval                                        the bundled checkpoint, through the engine
+    python -m bench.eval --model FOLDER --count 25              another one of its layout
+    python -m bench.eval --server URL --key KEY --count 10      whatever a running service draws with
 
-Prints a table for people, then one JSON line.
+Accuracy is judged at native size, times are taken at 512 x 512. Prints a table with 95 % intervals, writes a contact
+sheet of right and wrong answers, and ends with one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import subprocess
+import multiprocessing
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers import QwenImage21Pipeline
-from PIL import Image
 
-from danqing.engine.processor import build_processor
-from danqing.judge.draw import Pixels
-from danqing.judge.exam import Answer, Paper, Tally, sit
+from bench.answers import EngineAnswers, ServerAnswers, megabytes, seconds_of_an_edit
+from danqing.judge.exam import Paper, Tally, judge_judge
 from danqing.judge.scenes import LANGUAGES, ROWS, Case
+from danqing.judge.score import Verdict, judge
+from tools.sheet import Row, draw_sheet
+
+CHUNK = 8
+JUDGED = 6  # questions a row whose right and wrong answers test the judge itself
 
 
-def load(folder: Path) -> Any:
-    pipe = QwenImage21Pipeline.from_pretrained(folder, processor=build_processor(folder), dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Where the answers come from: a checkpoint folder, or a service."""
+
+    model: str | None
+    server: str | None
+    key: str | None
+    names: tuple[str, str]
+    steps: int | None
+    side: int
+
+    def answers(self) -> EngineAnswers | ServerAnswers:
+        """Ready to be asked; made in the process that asks."""
+        if self.server:
+            return ServerAnswers(self.server, self.key or "", self.names)
+        return EngineAnswers(self.model, steps=self.steps)
 
 
-def answerer(pipe: Any, *, steps: int, guidance: float) -> Answer:
-    def answer(case: Case) -> Pixels:
-        width, height = case.size
-        drawn = pipe(
-            case.instruction,
-            image=[Image.fromarray(picture) for picture in case.inputs] or None,
-            negative_prompt=" " if guidance > 1 else None,
-            true_cfg_scale=guidance,
-            num_inference_steps=steps,
-            width=width,
-            height=height,
-            output_resolution=round(math.sqrt(width * height)),
-            generator=torch.Generator("cpu").manual_seed(case.seed),
-        ).images[0]
-        return np.asarray(drawn.convert("RGB"))
+Answered = tuple[Case, Verdict, Any]
 
-    return answer
+
+def _sit(asked: Asked, papers: Sequence[Paper], mine: int, of: int, out: Any) -> None:
+    """One process: every `of`-th chunk of the questions, the answers into a queue."""
+    answers = asked.answers()
+    cases = [case for paper in papers for case in paper.cases()]
+    for number, start in enumerate(range(0, len(cases), CHUNK)):
+        if number % of != mine:
+            continue
+        chunk = cases[start : start + CHUNK]
+        for case, picture in zip(chunk, answers.ask(chunk), strict=True):
+            out.put((start, case, judge(case, picture), picture))
+    out.put(None)
+
+
+def collect(asked: Asked, paper: Paper, processes: int) -> Iterator[Answered]:
+    """All questions, asked by several processes with one thread each, as the answers come."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue(maxsize=64)
+    workers = [
+        context.Process(target=_sit, args=(asked, [paper], number, processes, queue), daemon=True)
+        for number in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    running = processes
+    while running:
+        told = queue.get()
+        if told is None:
+            running -= 1
+        else:
+            yield told[1:]
+    for worker in workers:
+        worker.join()
 
 
 def print_table(tally: Tally, rows: Sequence[str]) -> None:
-    print(f"{'row':20}" + "".join(f"{language:>8}" for language in LANGUAGES) + f"{'asked':>8}")
+    """For people."""
+    print(
+        f"{'row':18}"
+        + "".join(f"{language:>8}" for language in LANGUAGES)
+        + f"{'both':>8}   95 %         asked"
+    )
     for row in rows:
-        shares = "".join(f"{tally.share(row, language):8.0%}" for language in LANGUAGES)
-        print(f"{row:20}{shares}{sum(n for key, n in tally.asked.items() if key[0] == row):8}")
+        shares = "".join(f"{tally.share(row, language):8.1%}" for language in LANGUAGES)
+        low, high = tally.interval(row)
+        print(f"{row:18}{shares}{tally.share(row):8.1%}   {low:.0%}-{high:<8.0%}{tally.asked(row):6}")
 
 
-def main() -> None:
+def write_sheet(path: Path, answered: Sequence[Answered]) -> None:
+    """Two questions of every row: the first that was answered rightly and the first that was not."""
+    shown: dict[tuple[str, bool], Answered] = {}
+    for case, verdict, picture in answered:
+        shown.setdefault((case.row, verdict.right), (case, verdict, picture))
+    rows = [
+        _sheet_row(*one)
+        for _, one in sorted(shown.items(), key=lambda item: (list(ROWS).index(item[0][0]), not item[0][1]))
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_sheet(rows).save(path)
+
+
+def _sheet_row(case: Case, verdict: Verdict, picture: Any) -> Row:
+    from PIL import Image
+
+    note = "right" if verdict.right else "WRONG: " + "; ".join(verdict.reasons[:2])
+    inputs = [Image.fromarray(one) for one in case.inputs]
+    outputs = [Image.fromarray(picture), Image.fromarray(case.truth)]
+    return Row(
+        case.instruction, f"({case.row})", inputs, outputs, f"{case.row}: {note} (left drawn, right true)"
+    )
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, default=Path("src/danqing/miniature"))
-    parser.add_argument("--count", type=int, default=10, help="questions for each row and language")
+    parser.add_argument("--model", help="a checkpoint folder; without it the bundled one")
+    parser.add_argument("--server", help="base URL of a running service, up to and without /api/v1")
+    parser.add_argument("--key", help="its key")
+    parser.add_argument(
+        "--models", default="qwen-image-2.0,qwen-image-edit-max", help="names to ask it for: drawing, editing"
+    )
+    parser.add_argument("--side", type=int, help="shorter side of the questions (128; 512 for a service)")
+    parser.add_argument(
+        "--count", type=int, default=100, help="questions for each row, each in every language"
+    )
     parser.add_argument("--first", type=int, default=0, help="first held-out seed")
     parser.add_argument("--rows", nargs="*", default=list(ROWS))
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--size", default="128x128")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="instead of the profile's own")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--faults", action="store_true", help="say what went wrong")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    width, height = (int(side) for side in options.size.split("x"))
-    paper = Paper(tuple(options.rows), LANGUAGES, options.count, options.first, (width, height))
-    pipe = load(options.model)
-    began = time.monotonic()
-    tally = sit(paper, answerer(pipe, steps=options.steps, guidance=options.guidance))
-    seconds = time.monotonic() - began
-    print_table(tally, paper.rows)
-    for case, verdict in tally.faults if options.faults else ():
-        print(f"  {case.row} {case.language} {case.seed}: {case.instruction} -> {'; '.join(verdict.reasons)}")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    line = {
-        "bench": "eval",
-        "commit": commit.stdout.strip(),
-        "model": str(options.model),
-        "steps": options.steps,
-        "guidance": options.guidance,
-        "size": options.size,
-        "first": options.first,
-        "count": options.count,
-        "seconds_each": round(seconds / max(1, sum(tally.asked.values())), 3),
-        "right": {f"{row}/{language}": tally.share(row, language) for row, language in tally.asked},
+    parser.add_argument("--sheet", type=Path, default=Path(".eval/contact-sheet.png"))
+    parser.add_argument("--no-times", action="store_true", help="accuracy only")
+    return parser.parse_args()
+
+
+def figures(tally: Tally, rows: Sequence[str]) -> dict[str, Any]:
+    """What the JSON line says of accuracy."""
+    shares = {row: round(tally.share(row), 4) for row in rows}
+    gap, half = tally.gap("en", "zh")
+    return {
+        "overall": round(sum(shares.values()) / len(shares), 4),
+        "rows": shares,
+        "languages": {language: round(tally.share(language=language), 4) for language in LANGUAGES},
+        "en_minus_zh": [round(gap, 4), round(half, 4)],
+        "seen": round(tally.share(unseen=False), 4),
+        "unseen": round(tally.share(unseen=True), 4),
     }
+
+
+def main() -> None:
+    """Ask, judge, tell."""
+    options = _options()
+    names = tuple(options.models.split(","))
+    side = options.side or (512 if options.server else 128)
+    asked = Asked(options.model, options.server, options.key, (names[0], names[-1]), options.steps, side)
+    paper = Paper(tuple(options.rows), LANGUAGES, options.count, options.first, (side, side))
+    began, tally = time.monotonic(), Tally()
+    answered: list[Answered] = []
+    for case, verdict, picture in collect(asked, paper, options.processes):
+        tally.add(case, verdict)
+        answered.append((case, verdict, picture if len(answered) < 4000 else np.zeros((8, 8, 3), np.uint8)))
+    print_table(tally, paper.rows)
+    for case, verdict in tally.faults() if options.faults else ():
+        print(
+            f"  {case.task} {case.language} {case.seed}: {case.instruction} -> {'; '.join(verdict.reasons)}"
+        )
+    write_sheet(options.sheet, answered)
+    true, false, passed = judge_judge(
+        replace(paper, languages=("en",), count=JUDGED, first=options.first).cases()
+    )
+    for name, count in passed.most_common():
+        print(f"  the judge passed {count} x {name}")
+    line: dict[str, Any] = figures(tally, paper.rows) | {
+        "judge_true": round(true, 4),
+        "judge_false": round(false, 4),
+    }
+    if not (options.server or options.no_times):
+        line |= seconds_of_an_edit(options.model)
+        line |= megabytes(options.model)
+    line |= {"native": side, "count": options.count, "minutes": round((time.monotonic() - began) / 60, 1)}
+    print(f"contact sheet: {options.sheet}")
     print(json.dumps(line, ensure_ascii=False))
 
 

@@ -9,61 +9,85 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danqing.judge.draw import backdrop
-from danqing.judge.scenes import FIRST_TRAINING_SEED, INPUTS, LANGUAGES, Case, draw_case
+from danqing.judge.backdrops import backdrop
+from danqing.judge.scenes import FIRST_TRAINING_SEED, LANGUAGES, TASKS, Case, draw_case
 from training.forward import Batch, Grid, system_length, tokenise
 from training.vae import to_tensor
 
-# (share of the time done, weights of the rows from then on)
-CURRICULUM: tuple[tuple[float, dict[str, float]], ...] = (
-    (0.0, {"text_to_image": 5, "recolour": 3, "replace": 1.5, "delete": 0.5, "add": 2, "background": 0.5}),
-    (
-        0.6,
-        {
-            "text_to_image": 5,
-            "recolour": 3,
-            "replace": 0.7,
-            "delete": 0.4,
-            "add": 0.8,
-            "move": 0.4,
-            "background": 0.4,
-            "fusion_object": 0.6,
-            "fusion_background": 0.3,
-            "fusion_three": 2,
-            "background_of_three": 0.7,
-        },
-    ),
-    (
-        0.73,
-        {
-            "text_to_image": 5,
-            "recolour": 0.8,
-            "replace": 1.5,
-            "delete": 0.3,
-            "add": 2,
-            "move": 0.5,
-            "background": 0.3,
-            "fusion_object": 1,
-            "fusion_background": 0.2,
-            "fusion_three": 4,
-            "background_of_three": 0.4,
-        },
-    ),
+Weights = dict[str, float]
+
+FIRST: Weights = {
+    "text_to_image": 5,
+    "text_to_image_loose": 0.3,
+    "recolour": 2,
+    "replace": 2,
+    "delete": 0.8,
+    "add": 2,
+    "move": 1.2,
+    "background": 0.7,
+    "fusion_object": 1,
+    "fusion_background": 0.4,
+    "fusion_three": 0.8,
+    "restore": 0.4,
+    "colourise": 0.7,
+    "enhance": 0.4,
+    "sketch": 0.7,
+    "depth": 0.7,
+}
+SECOND: Weights = {
+    "style": 0.5,
+    "fusion_headline": 1,
+    "consistency_clothes": 0.4,
+    "consistency_place": 0.3,
+    "goods": 0.5,
+    "keypoints": 0.6,
+    "pose": 0.5,
+    "portrait": 0.3,
+    "viewpoint": 0.5,
+    "sign_word": 1,
+    "sign_colour": 0.3,
+    "sign_material": 0.3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """From `start`, a share of the training time: how often each task comes, and how many things a scene has."""
+
+    start: float
+    tasks: Weights
+    most: int
+
+
+def _and(share: float) -> Weights:
+    return FIRST | {task: share * weight for task, weight in SECOND.items()}
+
+
+# One thing in a scene comes first: places are learned within minutes, then colours, then shapes. Scenes of many
+# things from the start teach nothing for a long time.
+CURRICULUM: tuple[Stage, ...] = (
+    Stage(0.0, FIRST, 1),
+    Stage(0.03, _and(0.15), 2),
+    Stage(0.12, _and(0.3), 3),
+    Stage(0.3, _and(0.7), 5),
 )
-# A sample of n inputs costs about (4 + n) / 4 of one without.
+# A sample of n inputs costs about (4 + n) / 4 of one without. At 128 x 128; larger pictures, fewer of them.
 PREFIXES = {0: 20, 1: 14, 2: 11, 3: 9}
 TARGETS = 2
-HEED = 6.0  # how much more a token counts where something stands or changes
+# How much more a token counts where a thing stands, and where it differs from the picture that is edited.
+HEED_THING, HEED_CHANGE = 2.0, 6.0
 PROMPT_DROPOUT = 0.05
-SIZES: dict[tuple[int, int], float] = {(128, 128): 0.7, (160, 96): 0.15, (96, 160): 0.15}
-WIDE_SIZES: dict[tuple[int, int], float] = {
+TRADITIONAL_SHARE = 0.1
+MIXED_SIZES = 0.15  # of batches with inputs whose sizes differ from the target's
+SIZES: dict[tuple[int, int], float] = {
     (128, 128): 0.6,
-    (160, 96): 0.1,
-    (96, 160): 0.1,
+    (192, 128): 0.08,
+    (128, 192): 0.08,
     (128, 96): 0.05,
     (96, 128): 0.05,
-    (160, 128): 0.05,
-    (128, 160): 0.05,
+    (224, 128): 0.05,
+    (128, 224): 0.05,
+    (224, 96): 0.04,
 }
 
 
@@ -98,74 +122,115 @@ def _choose(rng: np.random.Generator, weights: dict[Any, float]) -> Any:
 
 
 def _careless(rng: np.random.Generator, text: str) -> str:
-    """People drop the full stop and the capital."""
+    """People drop the full stop and the capitals."""
     if rng.random() < 0.3:
         text = text.rstrip(".。")
+    if rng.random() < 0.1:
+        return text.lower()
     return text[0].lower() + text[1:] if rng.random() < 0.3 else text
 
 
+def _differs(picture: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Which tokens show something else, one row of them."""
+    height, width = truth.shape[:2]
+    changed = np.abs(picture.astype(np.int16) - truth).max(-1) > 12
+    return changed.reshape(height // 16, 16, width // 16, 16).any((1, 3)).ravel()
+
+
 def _heed(case: Case) -> np.ndarray:
-    """Weights of a case's tokens: flat background is learned in minutes, the things are what takes the time."""
-    width, height = case.size
-    plain = backdrop(case.truth_scene.background, width, height)
-    changed = np.zeros((height, width), dtype=np.bool_)
-    for picture in (plain, *case.inputs[:1]):
-        changed |= np.abs(picture.astype(np.int16) - case.truth).max(-1) > 12
-    tiles = changed.reshape(height // 16, 16, width // 16, 16).any((1, 3)).ravel()
-    return np.where(tiles, HEED, 1.0).astype(np.float32)
+    """Weights of a case's tokens: flat ground and copying are learned in minutes, the change is what takes time."""
+    plain = backdrop(case.truth_scene.background, *case.size)
+    weights = np.where(_differs(plain, case.truth), HEED_THING, 1.0)
+    before = case.inputs[0] if case.inputs and case.inputs[0].shape == case.truth.shape else plain
+    return np.where(_differs(before, case.truth), HEED_CHANGE, weights).astype(np.float32)
 
 
-def weights_at(done: float) -> dict[str, float]:
-    """How often each row is taught at that share of the time."""
-    return [weights for start, weights in CURRICULUM if done >= start][-1]
+def stage_at(done: float) -> Stage:
+    """What is taught at that share of the time."""
+    return [stage for stage in CURRICULUM if done >= stage.start][-1]
+
+
+def _grid(size: tuple[int, int]) -> Grid:
+    width, height = size
+    return height // 16, width // 16
 
 
 class Lessons:
-    """An endless source; the seed of a case is never one of the held-out ones."""
+    """An endless source; the seed of a case is never one of the held-out ones.
 
-    def __init__(self, tokenizer: Any, codec: Codec, seed: int) -> None:
+    Processes of other ranks draw other cases of the same layouts, so that none waits long for the others.
+    """
+
+    def __init__(self, tokenizer: Any, codec: Codec, seed: int, rank: int = 0) -> None:
         self.tokenizer = tokenizer
         self.codec = codec
-        self.rng = np.random.default_rng([seed, 2])
+        self.rng = np.random.default_rng([seed, 2, rank])
+        self.shared = np.random.default_rng([seed, 3])
         self.dropped = system_length(tokenizer)
         self.image_token = int(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
 
-    def _cases(self, done: float) -> tuple[list[Case], int]:
-        weights = weights_at(done)
-        count = INPUTS[_choose(self.rng, weights)]
-        alike = {row: weight for row, weight in weights.items() if INPUTS[row] == count}
-        size = _choose(self.rng, SIZES if count else WIDE_SIZES)
+    def _language(self) -> str:
+        spoken = LANGUAGES[int(self.rng.integers(len(LANGUAGES)))]
+        return "zh-Hant" if spoken == "zh" and self.rng.random() < TRADITIONAL_SHARE else spoken
+
+    def _layout(self, count: int) -> list[tuple[int, int]]:
+        """The target's size, then those of the inputs."""
+        size = _choose(self.shared, SIZES)
+        if self.shared.random() < MIXED_SIZES:
+            return [size, *(_choose(self.shared, SIZES) for _ in range(count))]
+        return [size] * (count + 1)
+
+    def _cases(self, done: float) -> tuple[list[Case], list[tuple[int, int]]]:
+        stage = stage_at(done)
+        count = TASKS[_choose(self.shared, stage.tasks)].inputs
+        alike = {task: weight for task, weight in stage.tasks.items() if TASKS[task].inputs == count}
+        layout = self._layout(count)
+        tokens = sum(width * height for width, height in layout) / len(layout) / 128**2
         cases = [
             draw_case(
                 _choose(self.rng, alike),
                 FIRST_TRAINING_SEED + int(self.rng.integers(1 << 40)),
-                LANGUAGES[int(self.rng.integers(2))],
-                size=size,
+                self._language(),
+                size=layout[0],
+                input_sizes=layout[1:],
+                least=1,
+                most=stage.most,
             )
-            for _ in range(PREFIXES[count])
+            for _ in range(max(2, round(PREFIXES[count] / tokens)))
         ]
-        return cases, count
+        return cases, layout
+
+    def _latents(self, pictures: list[list[np.ndarray]]) -> list[Tensor]:
+        """Latent tokens of every column of pictures; columns of one size are encoded together."""
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for number, column in enumerate(pictures):
+            by_shape.setdefault(column[0].shape, []).append(number)
+        found: dict[int, Tensor] = {}
+        for numbers in by_shape.values():
+            together = self.codec.encode([picture for number in numbers for picture in pictures[number]])
+            found |= dict(zip(numbers, together.chunk(len(numbers)), strict=True))
+        return [found[number] for number in range(len(pictures))]
 
     def draw(self, done: float) -> Lesson:
         """The next batch; `done` is the share of the training time gone by."""
-        cases, count = self._cases(done)
-        width, height = cases[0].size
-        grid: Grid = (height // 16, width // 16)
+        cases, layout = self._cases(done)
+        grids = tuple(_grid(size) for size in layout)
         said = [
             "" if self.rng.random() < PROMPT_DROPOUT else _careless(self.rng, case.instruction)
             for case in cases
         ]
-        ids, lengths = tokenise(self.tokenizer, said, (grid,) * count)
-        latents = self.codec.encode([picture for case in cases for picture in (*case.inputs, case.truth)])
-        latents = latents.view(len(cases), count + 1, grid[0] * grid[1], -1)
+        ids, lengths = tokenise(self.tokenizer, said, grids[1:])
+        columns = [[case.truth for case in cases]]
+        columns += [[case.inputs[number] for case in cases] for number in range(len(layout) - 1)]
+        target, *inputs = self._latents(columns)
         batch = Batch(
             ids=ids,
             lengths=lengths,
             dropped=self.dropped,
             image_token=self.image_token,
-            inputs=latents[:, :count].flatten(1, 2),
-            input_grids=(grid,) * count,
-            target_grid=grid,
+            inputs=torch.cat(inputs, dim=1) if inputs else target[:, :0],
+            input_grids=grids[1:],
+            target_grid=grids[0],
         )
         weights = torch.from_numpy(np.stack([_heed(case) for case in cases]))
-        return Lesson(batch, latents[:, count], weights / weights.mean(), tuple(case.row for case in cases))
+        return Lesson(batch, target, weights / weights.mean(), tuple(case.row for case in cases))

@@ -21,7 +21,9 @@ from training.batches import TARGETS, Codec, Lesson, Lessons
 from training.build import SHIFT, Shape, build_encoder, build_transformer
 from training.forward import encode_text, velocity
 from training.muon import Muon, split
+from training.together import Alone, Together
 
+ALONE = Alone()
 PEAK = 2e-3
 AVERAGE = 0.995
 EMPHASIS = 1.5  # the sampler's shift is multiplied by this
@@ -110,13 +112,14 @@ class Run:
         self.student.load_state_dict({name: weights[name].to(value) for name, value in self.average.items()})
         self.average = {name: value.detach().clone() for name, value in self.student.state_dict().items()}
 
-    def advance(self, loss: Tensor, rate: float) -> None:
-        """One step of both optimisers, and of the running average."""
+    def advance(self, loss: Tensor, rate: float, others: Alone | Together = ALONE) -> None:
+        """One step of both optimisers, and of the running average; sets the clock to that of the first process."""
         for optimiser in (self.muon, self.adam):
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.seconds = others.average(self.student.parameters(), self.seconds)
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.muon.step()
         self.adam.step()
@@ -134,9 +137,15 @@ def rate_at(done: float, step: int) -> float:
 
 
 def train_denoiser(
-    run: Run, lessons: Lessons, *, folder: Path, minutes: float, save_every: float = 240
+    run: Run,
+    lessons: Lessons,
+    *,
+    folder: Path,
+    minutes: float,
+    others: Alone | Together = ALONE,
+    save_every: float = 240,
 ) -> None:
-    """Until `minutes` of training have been spent over all runs."""
+    """Until `minutes` of training have been spent over all runs. Only the first of several processes writes."""
     start, before, saved = time.monotonic(), run.seconds, time.monotonic()
     recent: list[float] = []
     run.student.train()
@@ -144,27 +153,34 @@ def train_denoiser(
         done = run.seconds / (60 * minutes)
         lesson = lessons.draw(done)
         loss = flow_loss(run.student, lesson)
-        run.advance(loss, rate_at(done, run.step))
-        run.samples += len(lesson.targets)
         run.seconds = before + time.monotonic() - start
+        run.advance(loss, rate_at(done, run.step), others)
+        run.samples += len(lesson.targets) * others.count
         recent.append(float(loss.detach()))
+        if others.rank:
+            continue
         if run.step % 50 == 0:
-            line = {
-                "stage": "denoiser",
-                "step": run.step,
-                "samples": run.samples,
-                "loss": round(sum(recent) / len(recent), 4),
-                "seconds": round(run.seconds),
-            }
+            _log(folder, run, sum(recent) / len(recent))
             recent.clear()
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
         if time.monotonic() - saved > save_every:
             run.save(folder / "state.pt")
             saved = time.monotonic()
-    run.save(folder / "state.pt")
+    if not others.rank:
+        run.save(folder / "state.pt")
 
 
-def lessons_from(vae: Any, tokenizer: Any, seed: int) -> Lessons:
-    """The source of lessons for a trained autoencoder."""
-    return Lessons(tokenizer, Codec(vae), seed)
+def _log(folder: Path, run: Run, loss: float) -> None:
+    line = {
+        "stage": "denoiser",
+        "step": run.step,
+        "samples": run.samples,
+        "loss": round(loss, 4),
+        "seconds": round(run.seconds),
+    }
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def lessons_from(vae: Any, tokenizer: Any, seed: int, rank: int = 0) -> Lessons:
+    """The source of lessons for a trained autoencoder; every process has its own."""
+    return Lessons(tokenizer, Codec(vae), seed, rank)

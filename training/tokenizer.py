@@ -13,9 +13,26 @@ from typing import Any
 from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer
 
-from danqing.judge.rows import ROWS
-from danqing.judge.scenes import FIRST_TRAINING_SEED, plan_case
-from danqing.judge.words import BACKGROUND_ZH, COLOUR_ZH, LANGUAGES, PLACE_WORDS, SHAPE_ZH
+from danqing.judge.glyphs import WORDS_EN, WORDS_ZH
+from danqing.judge.words import (
+    BACKGROUND,
+    COLOUR,
+    EYES,
+    FACING,
+    GARMENT,
+    GOODS,
+    HAIR,
+    MATERIAL,
+    PHRASES,
+    PLACE,
+    POSE,
+    SHAPE,
+    SIZE,
+    STYLE,
+    figure,
+    traditional,
+)
+from danqing.judge.world import Figure
 
 SPECIAL = (
     "<|endoftext|>",
@@ -42,7 +59,9 @@ CHAT_TEMPLATE = (
     "{% else %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_HAN = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+TABLES = (COLOUR, SHAPE, SIZE, BACKGROUND, STYLE, GARMENT, HAIR, FACING, EYES, GOODS, MATERIAL)
+_SLOT = re.compile(r"\{\w+\}")
+_HAN = re.compile(r"[\u201c\u201d\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _LETTERS = re.compile(r" ?[A-Za-z]+")
 
 
@@ -52,20 +71,39 @@ def _bytes(word: str) -> tuple[str, ...]:
     return tuple("".join(piece for piece, _ in marked))
 
 
-def _words(samples: int = 120) -> list[str]:
-    """Everything the world says, the most frequent first: Han characters one by one, then the world's compounds."""
+def _texts() -> tuple[list[str], list[str]]:
+    """All English and all Chinese text of the world, in a fixed order; slots of sentences are left open."""
+    said = [
+        *(word for table in TABLES for word in table.values()),
+        *(words.on for words in PLACE.values()),
+        *(words.to for words in PLACE.values()),
+        *(part for pair in POSE.values() for part in pair),
+        figure(Figure("black", "dress", "red")),
+    ]
+    english, chinese = [one.en for one in said], [one.zh for one in said]
+    for by_language in PHRASES.values():
+        english += [_SLOT.sub(" ", way) for way in by_language["en"]]
+        chinese += [_SLOT.sub(" ", way) for way in by_language["zh"]]
+    chinese += [traditional(text) for text in chinese]
+    return english, chinese
+
+
+def _words() -> list[str]:
+    """Everything the world says: Han characters one by one, English words with and without a space, compounds."""
+    english, chinese = _texts()
     seen: Counter[str] = Counter()
-    for row in ROWS:
-        for language in LANGUAGES:
-            for seed in range(samples):
-                text = plan_case(row, FIRST_TRAINING_SEED + seed, language).instruction
-                seen.update(_HAN.findall(text))
-                for word in _LETTERS.findall(text):
-                    seen.update({word, word.lower()})
-    seen.update([*_LETTERS.findall(SYSTEM_PROMPT), "system", "user", "assistant", "image", "picture"])
-    compounds = [*COLOUR_ZH.values(), *SHAPE_ZH.values(), *BACKGROUND_ZH.values(), "背景", "左上角", "右上角"]
-    compounds += [words.zh for words in PLACE_WORDS.values()]
-    return [word for word, _ in seen.most_common()] + list(dict.fromkeys(compounds))
+    for text in (*chinese, *WORDS_ZH):
+        seen.update(_HAN.findall(text))
+    for text in (*english, SYSTEM_PROMPT, "system user assistant image picture a an the and in at on to of"):
+        for word in _LETTERS.findall(text):
+            low = word.strip().lower()
+            seen.update({low, " " + low} | ({word} if word[0].isupper() else set()))
+    for word in WORDS_EN:
+        seen.update({word.upper(), word.lower()})
+    compounds = [one.zh for table in TABLES for one in table.values()]
+    compounds += [words.on.zh for words in PLACE.values()] + ["背景", "图像", "女孩", "一个"]
+    compounds += [traditional(word) for word in compounds]
+    return [word for word, _ in seen.most_common()] + [w for w in dict.fromkeys(compounds) if len(w) > 1]
 
 
 def _apply(pieces: tuple[str, ...], ranks: dict[tuple[str, str], int]) -> tuple[str, ...]:
@@ -79,8 +117,9 @@ def _apply(pieces: tuple[str, ...], ranks: dict[tuple[str, str], int]) -> tuple[
 
 def build_tokenizer() -> Any:
     """The same words always give the same tokenizer."""
+    # The marks come before the words: words that the world gains later move no number.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {letter: number for number, letter in enumerate(alphabet)}
+    vocab = {letter: number for number, letter in enumerate([*alphabet, *SPECIAL, *IMAGE_MARKS])}
     ranks: dict[tuple[str, str], int] = {}
     for word in _words():
         pieces = _apply(_bytes(word), ranks)

@@ -1,4 +1,4 @@
-"""Trains the 16x RGBA autoencoder on drawn scenes. Knows pictures only: no words, no denoiser."""
+"""Trains the 16x RGBA autoencoder on drawn scenes and pictures of every kind. Knows no words and no denoiser."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from danqing.judge.draw import render
-from danqing.judge.rows import random_scene
+from danqing.judge.scenes import FIRST_TRAINING_SEED, TASKS, draw_case
 from danqing.judge.world import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing
+from danqing.judge.world import SIZES as SIZES_OF_THINGS
 from training.files import replace_folder
 from training.muon import Muon
+from training.pictures import any_picture
 
 Z_DIM = 16
-PEAK = 2e-3
+PEAK = 1.5e-3
 SIZES = ((128, 128), (160, 96), (96, 160), (128, 96), (96, 128))
 
 
@@ -51,16 +53,22 @@ def to_tensor(pictures: list[np.ndarray]) -> Tensor:
 
 
 def random_picture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A scene with more disorder than any task has, so that the code does not memorise the grid of places."""
-    if rng.random() < 0.6:
-        return render(random_scene(rng, 0, 4), *size)
-    count = int(rng.integers(0, 7))
-    places = [str(p) for p in rng.permutation(list(PLACES))[:count]]
+    """Pictures of every task, pictures that are nobody's scene, and scenes with more disorder than any task has."""
+    kind = rng.random()
+    if kind < 0.25:
+        return any_picture(rng, size)
+    if kind < 0.65:
+        task = str(rng.choice(list(TASKS)))
+        case = draw_case(task, FIRST_TRAINING_SEED + int(rng.integers(1 << 40)), "en", size=size)
+        pictures = (case.truth, *case.inputs)
+        return pictures[int(rng.integers(len(pictures)))]
+    places = [str(p) for p in rng.permutation(list(PLACES))[: int(rng.integers(0, 7))]]
     things = [
         Thing(
             str(rng.choice(SHAPES)),
             str(rng.choice(list(COLOURS))),
             place,
+            str(rng.choice(list(SIZES_OF_THINGS))),
             (float(rng.uniform(-0.4, 0.4)), float(rng.uniform(-0.4, 0.4))),
             float(rng.uniform(0.8, 1.2)),
         )

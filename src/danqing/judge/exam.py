@@ -1,21 +1,22 @@
-"""Held-out cases put to anybody who answers with pictures, counted by row and language. Knows no model."""
+"""Held-out cases put to anybody who answers with pictures, counted by row, language and novelty. Knows no model."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from danqing.judge.draw import Pixels
 from danqing.judge.scenes import LANGUAGES, ROWS, Case, draw_case
 from danqing.judge.score import Verdict, judge
+from danqing.judge.wrong import wrong_answers
 
-Answer = Callable[[Case], Pixels]
+Z = 1.959964  # of the normal distribution, for 95 % intervals
 
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """Which questions are asked: held-out seeds from `first` on, `count` for each row and language."""
+    """Which questions are asked: held-out seeds from `first` on, `count` for each row, the same in each language."""
 
     rows: tuple[str, ...] = tuple(ROWS)
     languages: tuple[str, ...] = LANGUAGES
@@ -23,39 +24,91 @@ class Paper:
     first: int = 0
     size: tuple[int, int] = (128, 128)
 
-    def cases(self) -> Iterable[Case]:
-        """The questions, in order."""
+    def cases(self) -> Iterator[Case]:
+        """The questions: all languages of one before the next, the tasks of a row in turn."""
         for row in self.rows:
-            for language in self.languages:
-                for seed in range(self.first, self.first + self.count):
-                    yield draw_case(row, seed, language, size=self.size)
+            tasks = ROWS[row]
+            for seed in range(self.first, self.first + self.count):
+                for language in self.languages:
+                    yield draw_case(tasks[seed % len(tasks)], seed, language, size=self.size)
 
 
 @dataclass(slots=True)
 class Tally:
-    """Right answers and questions by (row, language), and what went wrong."""
+    """Every question with its verdict; shares of right answers of any part of them."""
 
-    right: Counter[tuple[str, str]] = field(default_factory=Counter)
-    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
-    faults: list[tuple[Case, Verdict]] = field(default_factory=list)
+    answered: list[tuple[Case, Verdict]] = field(default_factory=list)
 
     def add(self, case: Case, verdict: Verdict) -> None:
-        """Count one verdict."""
-        key = (case.row, case.language)
-        self.asked[key] += 1
-        self.right[key] += verdict.right
-        if not verdict.right:
-            self.faults.append((case, verdict))
+        """One more question."""
+        self.answered.append((case, verdict))
 
-    def share(self, row: str, language: str | None = None) -> float:
-        """Right answers to a row, in one language or in all."""
-        keys = [key for key in self.asked if key[0] == row and language in (None, key[1])]
-        return sum(self.right[key] for key in keys) / max(1, sum(self.asked[key] for key in keys))
+    def share(self, row: str | None = None, language: str | None = None, unseen: bool | None = None) -> float:
+        """Right answers to a row, in one language, to pairs of shape and colour that were or were not taught."""
+        return _share(self._some(row, language, unseen))
+
+    def asked(self, row: str | None = None, language: str | None = None) -> int:
+        """How many questions."""
+        return len(self._some(row, language, None))
+
+    def interval(self, row: str) -> tuple[float, float]:
+        """The 95 % interval of a row (Wilson, 1927), questions in two languages counted as one each."""
+        right = self._some(row, None, None)
+        return wilson(sum(right), len(right))
+
+    def faults(self) -> Iterator[tuple[Case, Verdict]]:
+        """What was answered wrongly."""
+        return ((case, verdict) for case, verdict in self.answered if not verdict.right)
+
+    def gap(self, one: str, other: str) -> tuple[float, float]:
+        """How much more often the first language was answered rightly on the same scenes, and half the width of
+        the 95 % interval of that difference."""
+        by_scene: dict[tuple[str, int], dict[str, bool]] = {}
+        for case, verdict in self.answered:
+            by_scene.setdefault((case.task, case.seed), {})[case.language] = verdict.right
+        pairs = [
+            int(both[one]) - int(both[other]) for both in by_scene.values() if one in both and other in both
+        ]
+        if not pairs:
+            return 0.0, 0.0
+        mean = sum(pairs) / len(pairs)
+        spread = sum((pair - mean) ** 2 for pair in pairs) / max(1, len(pairs) - 1)
+        return mean, Z * math.sqrt(spread / len(pairs))
+
+    def _some(self, row: str | None, language: str | None, unseen: bool | None) -> list[bool]:
+        return [
+            verdict.right
+            for case, verdict in self.answered
+            if row in (None, case.row)
+            and language in (None, case.language)
+            and unseen in (None, case.plan.unseen)
+        ]
 
 
-def sit(paper: Paper, answer: Answer) -> Tally:
-    """Put every question of the paper to `answer`."""
-    tally = Tally()
-    for case in paper.cases():
-        tally.add(case, judge(case, answer(case)))
-    return tally
+def _share(right: list[bool]) -> float:
+    return sum(right) / max(1, len(right))
+
+
+def wilson(right: int, asked: int) -> tuple[float, float]:
+    """The 95 % interval of a share: E. B. Wilson, 1927."""
+    if not asked:
+        return 0.0, 1.0
+    share, weight = right / asked, Z * Z / asked
+    middle = (share + weight / 2) / (1 + weight)
+    half = Z * math.sqrt(share * (1 - share) / asked + weight / (4 * asked)) / (1 + weight)
+    return middle - half, middle + half
+
+
+def judge_judge(cases: Iterable[Case]) -> tuple[float, float, Counter[str]]:
+    """How often the judge passes the truth, how often a wrong answer, and which wrong answers it passed."""
+    true: list[bool] = []
+    false: list[bool] = []
+    passed: Counter[str] = Counter()
+    for case in cases:
+        true.append(judge(case, case.truth).right)
+        for name, picture in wrong_answers(case):
+            right = judge(case, picture).right
+            false.append(right)
+            if right:
+                passed[f"{case.task}: {name}"] += 1
+    return _share(true), _share(false), passed

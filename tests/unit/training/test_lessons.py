@@ -9,9 +9,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import numpy as np  # noqa: E402
+from transformers import Qwen2Tokenizer  # noqa: E402
 
-from danqing.judge.rows import ROWS  # noqa: E402
-from training.batches import CURRICULUM, Codec, Lessons, weights_at  # noqa: E402
+from danqing.judge.scenes import TASKS  # noqa: E402
+from danqing.profiles.loader import load_profile  # noqa: E402
+from training.adopt import adopt_words, match_words  # noqa: E402
+from training.batches import CURRICULUM, SIZES, Codec, Lessons, stage_at  # noqa: E402
 from training.build import SHIFT, Shape, build_scheduler  # noqa: E402
 from training.denoiser import Run, flow_loss, rate_at, sample_times  # noqa: E402
 from training.files import replace_folder  # noqa: E402
@@ -24,9 +27,16 @@ TINY = Shape(
 )
 
 
-def test_every_row_is_taught_in_the_end_and_no_row_is_unknown() -> None:
-    assert set(weights_at(1.0)) == set(ROWS)
-    assert all(set(weights) <= set(ROWS) for _, weights in CURRICULUM)
+def test_every_task_is_taught_in_the_end_and_no_task_is_unknown() -> None:
+    assert set(stage_at(1.0).tasks) == set(TASKS)
+    assert all(set(stage.tasks) <= set(TASKS) for stage in CURRICULUM)
+    assert [stage.most for stage in CURRICULUM] == sorted(stage.most for stage in CURRICULUM)
+    assert stage_at(1.0).most == 5
+
+
+def test_every_size_that_is_taught_is_one_the_profile_draws_at() -> None:
+    native = load_profile("miniature").checkpoints["miniature"].native
+    assert set(SIZES) == set(native.buckets)
 
 
 def test_pictures_survive_the_way_into_the_autoencoders_range() -> None:
@@ -72,6 +82,29 @@ def test_a_lesson_can_be_learned_from_and_a_run_resumed(tmp_path: Path) -> None:
     assert again.step == 1
     for name, value in run.student.state_dict().items():
         assert torch.equal(value, again.student.state_dict()[name])
+
+
+def test_words_keep_their_meaning_when_the_tokenizer_gains_words() -> None:
+    old, new = Qwen2Tokenizer(vocab={"a": 0, "红": 1}, merges=[]), build_tokenizer()
+    matched = {new.encode("a")[0]: 0}
+    assert match_words(old, new).items() >= matched.items()
+    name = "encoder.model.language_model.embed_tokens.weight"
+    weights = {name: torch.ones(2, 3), "other": torch.zeros(1)}
+    adopted = adopt_words(weights, {name: torch.zeros(len(new), 3)}, matched)
+    assert adopted[name].sum() == 3
+    assert adopted[name][next(iter(matched))].tolist() == [1, 1, 1]
+
+
+def test_lessons_mix_sizes_languages_and_numbers_of_things() -> None:
+    lessons = Lessons(build_tokenizer(), Codec(build_vae()), 1)
+    said, layouts = set(), set()
+    for _ in range(12):
+        cases, layout = lessons._cases(1.0)
+        layouts.add(tuple(layout))
+        said |= {case.language for case in cases}
+        assert all(case.size == layout[0] for case in cases)
+    assert len(layouts) > 3
+    assert said >= {"en", "zh"}
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:

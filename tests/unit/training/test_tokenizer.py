@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from danqing.judge.words import COLOUR_ZH
+from danqing.judge.words import COLOUR, traditional
 from training.forward import prompt_text, system_length, tokenise
 from training.tokenizer import build_tokenizer
 
@@ -14,7 +14,16 @@ TOKENIZER = build_tokenizer()
 
 
 def test_the_words_of_the_world_are_single_tokens() -> None:
-    for word in (" red", " circle", " background", *COLOUR_ZH.values(), "圆形", "三角形"):
+    for word in (
+        " red",
+        " circle",
+        " background",
+        *(said.zh for said in COLOUR.values()),
+        "圆形",
+        "三角形",
+        "OPEN",
+        traditional("红色"),
+    ):
         assert len(TOKENIZER.encode(word)) == 1, word
 
 

@@ -1,0 +1,142 @@
+"""Who answers the judge's questions: the step engine with a checkpoint, or a service through its public API.
+
+Knows how pictures travel; refuses to know which answer is right.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import statistics
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from danqing.core.events import Event, Failed, Finished, ImageReady, Work
+from danqing.core.raster import Raster, Size
+from danqing.engine.build import open_engine
+from danqing.judge.backdrops import Pixels
+from danqing.judge.scenes import Case, draw_case
+from danqing.pixels.png import encode
+from danqing.profiles.loader import Profile, load_profile
+
+GENERATION = "/api/v1/services/aigc/multimodal-generation/generation"
+
+
+def profile_of(folder: str | None, steps: int | None = None) -> Profile:
+    """The miniature's profile, with another folder in the place of its checkpoint."""
+    profile = load_profile("miniature")
+    (name, checkpoint), *_ = profile.checkpoints.items()
+    if folder:
+        profile = replace(
+            profile, checkpoints={name: replace(checkpoint, source=str(Path(folder).resolve()))}
+        )
+    if steps:
+        models = {model: replace(preset, steps=steps) for model, preset in profile.models.items()}
+        profile = replace(profile, models=models)
+    return profile
+
+
+def raster(pixels: Pixels) -> Raster:
+    """An array of height x width x 3 as the engine takes it."""
+    height, width = pixels.shape[:2]
+    return Raster(Size(width, height), 3, np.ascontiguousarray(pixels).tobytes())
+
+
+class EngineAnswers:
+    """Questions of a chunk go to the engine together; it shares its time among them as it would for users."""
+
+    def __init__(self, folder: str | None, *, steps: int | None = None, threads: int = 1) -> None:
+        self.engine = open_engine(profile_of(folder, steps), "cpu", threads)
+        self.heard: list[Event] = []
+        self.engine.listen(self.heard.append)
+
+    def ask(self, cases: Sequence[Case]) -> list[Pixels]:
+        """One picture a case, in order, each of its own noise seed."""
+        self.heard.clear()
+        for number, case in enumerate(cases):
+            self.engine.put(self._work(case, str(number)))
+        while self.engine.tick():
+            pass
+        for event in self.heard:
+            if isinstance(event, Failed):
+                raise RuntimeError(f"the engine failed: {event.fault}")
+        made = {event.token: event.raster for event in self.heard if isinstance(event, ImageReady)}
+        return [_pixels(made[str(number)]) for number in range(len(cases))]
+
+    def seconds(self, case: Case) -> float:
+        """Engine time of one request alone."""
+        self.ask([case])
+        return next(event.seconds for event in self.heard if isinstance(event, Finished))
+
+    @staticmethod
+    def _work(case: Case, token: str) -> Work:
+        width, height = case.size
+        inputs = tuple(raster(picture) for picture in case.inputs)
+        return Work(token, "any", case.instruction, None, inputs, 1, Size(width, height), case.seed)
+
+
+def _pixels(drawn: Raster) -> Pixels:
+    return np.frombuffer(drawn.data, np.uint8).reshape(drawn.size.height, drawn.size.width, drawn.channels)
+
+
+class ServerAnswers:
+    """One synchronous call of the native API a question."""
+
+    def __init__(self, url: str, key: str, models: tuple[str, str]) -> None:
+        self.url, self.key, self.models = url.rstrip("/") + GENERATION, key, models
+
+    def ask(self, cases: Sequence[Case]) -> list[Pixels]:
+        """One picture a case, in order."""
+        return [self._one(case) for case in cases]
+
+    def _one(self, case: Case) -> Pixels:
+        width, height = case.size
+        content = [{"image": f"data:image/png;base64,{_base64(picture)}"} for picture in case.inputs]
+        body = {
+            "model": self.models[bool(case.inputs)],
+            "input": {"messages": [{"role": "user", "content": [*content, {"text": case.instruction}]}]},
+            "parameters": {
+                "n": 1,
+                "size": f"{width}*{height}",
+                "seed": case.seed,
+                "watermark": False,
+                "prompt_extend": False,
+            },
+        }
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url, data=json.dumps(body).encode(), headers=headers)
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            told: dict[str, Any] = json.load(answer)
+        link = told["output"]["choices"][0]["message"]["content"][0]["image"]
+        with urllib.request.urlopen(link, timeout=60) as answer:
+            return np.asarray(Image.open(io.BytesIO(answer.read())).convert("RGB"))
+
+
+def _base64(picture: Pixels) -> str:
+    return base64.b64encode(encode(raster(picture))).decode()
+
+
+def seconds_of_an_edit(folder: str | None, repeats: int = 5) -> dict[str, float]:
+    """Engine seconds of one 512 x 512 edit on all cores, the median of a few; the first is not counted."""
+    answers = EngineAnswers(folder, threads=torch.get_num_threads())
+    told = {}
+    for name, task in (("edit_512_one_input_s", "recolour"), ("edit_512_three_inputs_s", "fusion_three")):
+        cases = [draw_case(task, seed, "en", size=(512, 512)) for seed in range(repeats + 1)]
+        told[name] = round(statistics.median([answers.seconds(case) for case in cases][1:]), 3)
+    return told
+
+
+def megabytes(folder: str | None) -> dict[str, float]:
+    """Size of the checkpoint's safetensors, in units of 1,000,000 bytes."""
+    place = next(iter(profile_of(folder).checkpoints.values())).folder
+    if place is None:
+        return {}
+    return {"megabytes": round(sum(file.stat().st_size for file in place.rglob("*.safetensors")) / 1e6, 1)}
