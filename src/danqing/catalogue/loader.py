@@ -15,12 +15,25 @@ from types import MappingProxyType
 from typing import Any
 
 from danqing.catalogue.reader import CatalogueError, Table
-from danqing.core.models import InputRule, KnobRule, Model, Price, Rate, SizeRule
+from danqing.core.models import (
+    FunctionRule,
+    InputRule,
+    KnobRule,
+    Model,
+    ModeRule,
+    Price,
+    Rate,
+    SizeRule,
+    Standing,
+)
 from danqing.core.order import Knob
 from danqing.core.raster import Size
 
 MODES = ("sync", "async")
 KINDS: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (float, int), "str": (str,)}
+SHAPES = ("palette", "boxes")
+"""Parameters that are lists: colours with their shares, and boxes in each input picture. They have no default."""
+CHECKS = ("n", "size")
 
 __all__ = ["CatalogueError", "load", "read"]
 
@@ -81,18 +94,34 @@ def _model(name: str, values: dict[str, Any], label: str) -> Model:
         count=table.bounds("count"),
         default_count=table.whole("default_count", 1),
         prompt_chars=table.whole("prompt_chars", 800),
-        negative_chars=table.whole("negative_chars", 500),
+        negative_chars=table.number_of("negative_chars", 500),
+        watermark=table.truth("watermark", True),
+        checks=_checks(table),
         size=_size(table.table("size")),
+        edit_size=_size(table.table("edit_size")) if table.has("edit_size") else None,
         inputs=_inputs(table.table("inputs", {})),
         knobs=_knobs(table.table("knobs", {})),
+        modes=_modes(table.table("modes", {})),
+        functions=_functions(table.table("functions", {})),
+        refuses=MappingProxyType(table.texts("refuses")),
         price=_price(table.table("price", {})),
         free_quota=table.optional_whole("free_quota"),
         rate=_rate(table.table("rate")) if table.has("rate") else None,
         alias_of=table.text("alias_of", "") or None,
         labels=MappingProxyType(table.texts("labels")),
+        texts=MappingProxyType(table.texts("texts")),
     )
     table.close()
     return model
+
+
+def _checks(table: Table) -> tuple[str, ...]:
+    checks = table.strings("checks", list(CHECKS))
+    if sorted(checks) != sorted(CHECKS):
+        raise table.error(
+            "checks", f"expected {' and '.join(CHECKS)}, in the order in which they are looked at"
+        )
+    return tuple(checks)
 
 
 def _routes(table: Table) -> Mapping[str, frozenset[str]]:
@@ -117,9 +146,11 @@ def _size(table: Table) -> SizeRule:
         multiple=table.whole("multiple", 1),
         default=Size(*table.pair("default")) if table.has("default") else None,
         default_area=table.optional_whole("default_area"),
+        tokens=MappingProxyType(table.wholes("tokens")),
+        follow=table.truth("follow", False),
     )
     table.close()
-    if rule.default is None and rule.default_area is None:
+    if rule.default is None and rule.default_area is None and not rule.follow:
         raise table.error("default", "a size rule names a default size or a default area")
     return rule
 
@@ -143,16 +174,65 @@ def _knobs(table: Table) -> Mapping[str, KnobRule]:
 
 def _knob(table: Table) -> KnobRule:
     kind = table.text("type")
+    rule = KnobRule(
+        type=kind,
+        default="" if kind in SHAPES else _default(table, kind),
+        bounds=table.span("bounds") if table.has("bounds") else None,
+        choices=tuple(table.strings("choices", [])),
+        spelt=table.truth("spelt", False),
+        text_only=tuple(table.strings("text_only", [])),
+        not_with=tuple(table.strings("not_with", [])),
+        standing=_standing(table, Standing.IDLE),
+        note=table.text("note", ""),
+    )
+    table.close()
+    return rule
+
+
+def _default(table: Table, kind: str) -> Knob:
     if kind not in KINDS:
-        raise table.error("type", f"expected one of {', '.join(KINDS)}")
+        raise table.error("type", f"expected one of {', '.join((*KINDS, *SHAPES))}")
     default: Knob = table.any("default")
     if not isinstance(default, KINDS[kind]) or (kind != "bool" and isinstance(default, bool)):
         raise table.error("default", f"expected a value of type {kind}")
-    rule = KnobRule(
-        type=kind,
-        default=default,
-        bounds=table.span("bounds") if table.has("bounds") else None,
-        choices=tuple(table.strings("choices")) if table.has("choices") else (),
+    return default
+
+
+def _standing(table: Table, usual: Standing) -> Standing:
+    text = table.text("standing", usual.value)
+    if text not in list(Standing):
+        raise table.error("standing", f"expected one of {', '.join(Standing)}")
+    return Standing(text)
+
+
+def _modes(table: Table) -> Mapping[str, ModeRule]:
+    return MappingProxyType({name: _mode(table.table(name)) for name in table.names()})
+
+
+def _mode(table: Table) -> ModeRule:
+    rule = ModeRule(
+        images=table.bounds("images"),
+        count=table.bounds("count"),
+        default_count=table.whole("default_count"),
+        size=_size(table.table("size")) if table.has("size") else None,
+        standing=_standing(table, Standing.SAME),
+        note=table.text("note", ""),
+    )
+    table.close()
+    return rule
+
+
+def _functions(table: Table) -> Mapping[str, FunctionRule]:
+    return MappingProxyType({name: _function(table.table(name)) for name in table.names()})
+
+
+def _function(table: Table) -> FunctionRule:
+    rule = FunctionRule(
+        mask=table.truth("mask", False),
+        also=tuple(table.strings("also", [])),
+        knobs=_knobs(table.table("knobs", {})),
+        standing=_standing(table, Standing.SAME),
+        note=table.text("note", ""),
     )
     table.close()
     return rule

@@ -85,6 +85,13 @@ class Table:
             raise self.error(key, "expected a whole number above zero")
         return int(value)
 
+    def number_of(self, key: str, default: Any = _NOTHING) -> int:
+        """A whole number, zero or more."""
+        value = self.any(key, default)
+        if not _is_whole(value) or value < 0:
+            raise self.error(key, "expected a whole number, zero or more")
+        return int(value)
+
     def optional_whole(self, key: str) -> int | None:
         """A whole number above zero, or None where the key is absent."""
         return self.whole(key) if self.has(key) else None
@@ -129,9 +136,16 @@ class Table:
             raise self.error(key, "expected two numbers, the lower first")
         return float(value[0]), float(value[1])
 
-    def strings(self, key: str) -> list[str]:
+    def wholes(self, key: str) -> dict[str, int]:
+        """A table of whole numbers; empty where the key is absent."""
+        value = self.raw(key, {})
+        if not all(_is_whole(item) for item in value.values()):
+            raise self.error(key, "expected a table of whole numbers")
+        return dict(value)
+
+    def strings(self, key: str, default: Any = _NOTHING) -> list[str]:
         """A list of strings."""
-        value = self.any(key)
+        value = self.any(key, default)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.error(key, "expected a list of strings")
         return value

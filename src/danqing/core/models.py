@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 
 from danqing.core.raster import Size
@@ -16,6 +17,8 @@ class SizeRule:
     `presets` (if any) are the only sizes, `sides` bounds each side, `area` the product, `ratio` width over height;
     all bounds are inclusive. `multiple` rounds each side of an explicit size to its nearest multiple, halves to even.
     `default` is the size made without inputs; `default_area` the pixels made with the aspect of the last input.
+    `tokens` are words that stand for so many pixels of that aspect. With `follow` no size is read at all: the
+    picture is as large as the last input.
     """
 
     settable: bool = True
@@ -26,6 +29,8 @@ class SizeRule:
     multiple: int = 1
     default: Size | None = None
     default_area: int | None = None
+    tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +45,58 @@ class InputRule:
     ratio: tuple[float, float] | None = None
 
 
+class Standing(StrEnum):
+    """How far a parameter or a function does here what its documentation says."""
+
+    SAME = "same"
+    STAND_IN = "stand-in"
+    IDLE = "idle"
+    """Checked, and without effect."""
+    REFUSED = "refused"
+
+
 @dataclass(frozen=True, slots=True)
 class KnobRule:
-    """One extra parameter: its type, bounds and default."""
+    """One extra parameter: its type, bounds and default.
+
+    `spelt` takes "true" and "false" for truths; `text_only` are choices refused beside input pictures; `not_with`
+    names modes in which the parameter is refused. `standing` and `note` say, for people, what it does here.
+    """
 
     type: str
     default: bool | int | float | str
     bounds: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
+    spelt: bool = False
+    text_only: tuple[str, ...] = ()
+    not_with: tuple[str, ...] = ()
+    standing: Standing = Standing.IDLE
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModeRule:
+    """A mode that one parameter turns on: the limits that then hold instead of the model's own. A refused mode is
+    checked like any other, and then not entered."""
+
+    images: tuple[int, int]
+    count: tuple[int, int]
+    default_count: int
+    size: SizeRule | None = None
+    standing: Standing = Standing.SAME
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRule:
+    """One named function of an editing model: whether it needs a mask, and its own parameters."""
+
+    mask: bool = False
+    also: tuple[str, ...] = ()
+    """Other spellings of its name."""
+    knobs: Mapping[str, KnobRule] = field(default_factory=lambda: MappingProxyType({}))
+    standing: Standing = Standing.SAME
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +128,25 @@ class Model:
     default_count: int = 1
     prompt_chars: int = 800
     negative_chars: int = 500
+    """0 where the model takes no negative prompt."""
+    watermark: bool = True
+    """Whether a visible mark may be asked for."""
+    checks: tuple[str, ...] = ("n", "size")
+    """Which of these two values is looked at first."""
     size: SizeRule = SizeRule()
+    edit_size: SizeRule | None = None
+    """The rule where input pictures are given, if it is another."""
     inputs: InputRule = InputRule()
     knobs: Mapping[str, KnobRule] = field(default_factory=lambda: MappingProxyType({}))
+    modes: Mapping[str, ModeRule] = field(default_factory=lambda: MappingProxyType({}))
+    functions: Mapping[str, FunctionRule] = field(default_factory=lambda: MappingProxyType({}))
+    refuses: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Members of `input` that are documented and not taken here, and why."""
     price: Price = Price()
     free_quota: int | None = None
     rate: Rate | None = None
     alias_of: str | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Wire-visible words that differ by model, such as the internal name that an error message shows."""
+    texts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What the service says where a value is refused, where this model says it in other words than most."""

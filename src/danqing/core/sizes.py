@@ -79,7 +79,9 @@ def resolve(rule: SizeRule, asked: Size | None, last_input: Size | None) -> Size
 
 def made(model: Model, order: Order, last_input: Size | None) -> Size:
     """The exact size of an order's pictures, once the size of its last input is known."""
-    rule = model.size
+    rule = model.size if last_input is None or model.edit_size is None else model.edit_size
+    if rule.follow and last_input is not None:
+        return last_input
     if order.area is not None:
         return fitted(order.area, last_input if last_input is not None else Size(1, 1))
     return resolve(rule, order.size, last_input)

@@ -8,6 +8,7 @@ import pytest
 
 from danqing.catalogue.loader import CatalogueError, load, read
 from danqing.core.raster import Size
+from danqing.wire.dashscope.refusals import TEXTS
 
 SMALL = """
 [family]
@@ -31,11 +32,28 @@ NAMES = {
         "qwen-image-plus-2026-01-09",
         "qwen-image",
     ),
+    *("qwen-image-3.0-pro", "qwen-image-3.0", "qwen-image-2.1-pro", "qwen-image-2.1-turbo"),
+    *("wan2.7-image-pro", "wan2.7-image", "wan2.6-image", "wan2.6-t2i"),
+    *("wan2.5-t2i-preview", "wan2.2-t2i-plus", "wan2.2-t2i-flash", "wanx2.1-t2i-plus", "wanx2.1-t2i-turbo"),
+    *("wan2.1-t2i-plus", "wan2.1-t2i-turbo", "wanx2.0-t2i-turbo", "wanx-v1"),
+    *("wan2.5-i2i-preview", "wanx2.1-imageedit", "z-image-turbo"),
 }
+ABSENT = ("qwen-mt-image", "wanx-sketch-to-image-lite", "wanx-x-painting", "wanx-style-repaint-v1")
 
 
 def test_every_shipped_name_is_there() -> None:
     assert set(load()) == NAMES
+    assert not NAMES & set(ABSENT)
+
+
+def test_every_text_of_every_model_can_be_said() -> None:
+    numbers = dict.fromkeys(("low", "high", "low_side", "high_side", "pixels", "given"), 7)
+    words = dict.fromkeys(("name", "size", "most", "mode", "presets"), "x")
+    known = {*TEXTS, *(name for model in load().values() for name in model.knobs)}
+    for model in load().values():
+        assert set(model.texts) <= known
+        for text in (*model.texts.values(), *TEXTS.values()):
+            assert "{" not in text.format(**numbers, **words)
 
 
 def test_an_alias_has_all_the_values_of_its_model() -> None:

@@ -27,7 +27,7 @@ from danqing.core.errors import (
 from danqing.core.models import KnobRule
 from danqing.core.order import Inline, Order, Remote
 from danqing.core.raster import Size
-from danqing.wire.dashscope import decode
+from danqing.wire.dashscope import decode, values
 
 MODELS = load()
 URL = "https://host/a.png"
@@ -299,7 +299,7 @@ def test_models_that_make_one_picture_say_it_their_way(model: str) -> None:
     ],
 )
 def test_knobs_of_every_type_are_taken(rule: KnobRule, value: Any, taken: Any) -> None:
-    assert decode._knob("k", value, rule) == taken
+    assert values._knob("k", value, rule) == taken
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_knobs_of_every_type_are_taken(rule: KnobRule, value: Any, taken: Any) -
 )
 def test_knobs_of_another_type_or_range_are_refused(rule: KnobRule, value: Any, message: str) -> None:
     with pytest.raises(BadOrder) as caught:
-        decode._knob("k", value, rule)
+        values._knob("k", value, rule)
     assert caught.value.message == message
 
 

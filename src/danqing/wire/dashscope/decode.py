@@ -1,34 +1,24 @@
 """DashScope JSON to an Order, in two steps. Pure: no network, no clock, no store; the model's rules are handed in.
 
 `envelope` answers the first questions (is it JSON, which model), so that a route can ask about key, model and mode
-before anything else is looked at; `order` then checks the structure of `input` and, after it, the values. The
-messages are the service's own where the wire contract has them (its section 4.4), ours in its manner elsewhere.
+before anything else is looked at; `read` then checks the structure of the body, after it the values, and last the
+references of the pictures.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from danqing.core import sizes
-from danqing.core.errors import (
-    BadOrder,
-    Fault,
-    InputMissing,
-    InputNotObject,
-    ModelMissing,
-    NotJson,
-    UnknownModel,
-)
-from danqing.core.models import KnobRule, Model, SizeRule
-from danqing.core.order import Knob, Order
-from danqing.core.raster import Size
-from danqing.wire.dashscope import pictures
+from danqing.core.errors import Fault, ModelMissing, NotJson, UnknownModel
+from danqing.core.models import Model
+from danqing.core.order import Order
+from danqing.wire.dashscope import bodies, pictures, values
 from danqing.wire.json import parse
 
 SYNC = "dashscope/multimodal-generation"
@@ -42,8 +32,17 @@ IMAGE_TO_IMAGE = "dashscope/image2image"
 COMPATIBLE = "dashscope/compatible"
 """… and the flat body of the OpenAI-compatible mode."""
 
-SEEDS = (0, 2_147_483_647)
-_SIZE = re.compile(r"([0-9]{1,6})\*([0-9]{1,6})")
+SHAPES: Mapping[str, Callable[[Mapping[str, Any], Model], bodies.Asked]] = MappingProxyType(
+    {
+        SYNC: bodies.messages,
+        IMAGES: bodies.messages,
+        TEXT_TO_IMAGE: bodies.prompt,
+        IMAGE_TO_IMAGE: bodies.pictures,
+        COMPATIBLE: bodies.flat,
+    }
+)
+AT_ONCE = frozenset({SYNC, COMPATIBLE})
+"""Routes that answer everything at once; on the others a wrong value ends the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Envelope:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a body asks for. `late` is the refusal of a value that the route reports in the task instead of at once;
-    the order beside it holds the prompts, no pictures, and the model's defaults."""
+    the order beside it then holds the prompt, no pictures, and the model's defaults."""
 
     order: Order
     late: Fault | None = None
@@ -82,216 +81,25 @@ def envelope(body: bytes) -> Envelope:
 
 def read(envelope: Envelope, model: Model, route: str) -> Reading:
     """The order of a body that came by `route`, checked against the model: structure, then values, then pictures.
-    A wrong structure is raised on every route; wrong values and picture references are raised on `SYNC` and
-    `COMPATIBLE`, and told in `Reading.late` on the others."""
-    texts = _content(_message(envelope.document))[0]
+
+    Raises InputMissing, InputNotObject and BadOrder for a wrong structure; on the routes `AT_ONCE` also BadOrder,
+    InputMalformed and InputTooLarge for values and pictures, which the others tell in `Reading.late`.
+    """
+    asked = SHAPES[route](envelope.document, model)
+    grammar = values.FLAT if route == COMPATIBLE else values.NATIVE
+    limits = values.limits(asked, model)
+    values.served(asked, limits, grammar)
+    prompt = asked.prompt[: model.prompt_chars]
     try:
-        return Reading(order(envelope, model))
+        members = values.members(asked, limits, grammar)
+        sources = tuple(pictures.source(picture, model.inputs) for picture in asked.pictures)
     except Fault as fault:
-        if route in (SYNC, COMPATIBLE) or not texts:
+        if route in AT_ONCE:
             raise
-        return Reading(Order(model=model.name, prompt=texts[0], count=model.default_count), fault)
+        return Reading(Order(model=model.name, prompt=prompt, count=limits.default_count), fault)
+    return Reading(Order(model=model.name, prompt=prompt, sources=sources, **members))
 
 
 def order(envelope: Envelope, model: Model) -> Order:
-    """The order in the envelope, checked against the model: structure, then values, then pictures.
-
-    Raises InputMissing, InputNotObject, BadOrder, InputMalformed, InputTooLarge.
-    """
-    texts, images = _content(_message(envelope.document))
-    if not texts or not texts[0] or len(images) < model.images[0]:
-        raise BadOrder("lack of image or text")
-    if len(texts) > 1:
-        raise BadOrder("the message must contain exactly one text item", field="input.messages[0].content")
-    if len(images) > model.images[1]:
-        raise BadOrder(_too_many(model, len(images)))
-    values = _values(_parameters(envelope.document), model)
-    return Order(
-        model=model.name,
-        prompt=texts[0][: model.prompt_chars],
-        sources=tuple(pictures.source(image, model.inputs) for image in images),
-        **values,
-    )
-
-
-def _message(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    given = document.get("input")
-    if given is None:
-        if "messages" in document:
-            raise BadOrder("Field required: input.messages")
-        raise InputMissing
-    if not isinstance(given, dict):
-        raise InputNotObject
-    messages = given.get("messages")
-    if messages is None:
-        raise BadOrder(
-            "No messages found in input" if "messages" in given else "Field required: input.messages"
-        )
-    if not isinstance(messages, list):
-        raise _bad("input.messages")
-    if not messages:
-        raise BadOrder("[] is too short")
-    if len(messages) > 1:
-        raise BadOrder("messages length only support 1")
-    if not isinstance(messages[0], dict):
-        raise _bad("input.messages[0]")
-    return messages[0]
-
-
-def _content(message: Mapping[str, Any]) -> tuple[list[str], list[object]]:
-    """The texts and the pictures of the message, each in order."""
-    if message.get("role") != "user":
-        raise _bad("input.messages[0].role")
-    content = message.get("content")
-    if not isinstance(content, list):
-        raise _bad("input.messages[0].content")
-    texts: list[str] = []
-    images: list[object] = []
-    for place, item in enumerate(content):
-        where = f"input.messages[0].content[{place}]"
-        if not isinstance(item, dict) or not item.keys() & {"text", "image"}:
-            raise _bad(where)
-        if "text" in item:
-            texts.append(_string(item["text"], f"{where}.text"))
-        if "image" in item:
-            images.append(item["image"])
-    return texts, images
-
-
-def _too_many(model: Model, count: int) -> str:
-    low, high = model.images
-    name = model.labels.get("internal_name", model.name)
-    modes = f" (0 images = T2I mode, 1~{high} images = I2I mode)" if low == 0 < high else ""
-    return f"Model '{name}' supports {low}~{high} image content items. Got {count} image items.{modes}"
-
-
-def _parameters(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The given parameters; a member that is null counts as absent."""
-    given = document.get("parameters")
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise _bad("parameters")
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _values(given: Mapping[str, Any], model: Model) -> dict[str, Any]:
-    """The members of an Order that come from parameters, in the order in which they are checked: `n` before
-    `size`."""
-    negative = given.get("negative_prompt")
-    watermark = given.get("watermark", False)
-    if not isinstance(watermark, bool):
-        raise _wrong("watermark", "true or false")
-    return {
-        "count": _count(given.get("n", model.default_count), model),
-        "size": _size(given["size"], model) if "size" in given else None,
-        "seed": _seed(given["seed"]) if "seed" in given else None,
-        "negative_prompt": None
-        if negative is None
-        else _string(negative, "parameters.negative_prompt")[: model.negative_chars],
-        "watermark": watermark,
-        "knobs": {
-            name: _knob(name, given.get(name, rule.default), rule) for name, rule in model.knobs.items()
-        },
-    }
-
-
-def _count(value: object, model: Model) -> int:
-    count = _whole("n", value)
-    low, high = model.count
-    if low <= count <= high:
-        return count
-    if high == 1:
-        raise BadOrder("num_images_per_prompt must be 1", field="parameters.n")
-    raise BadOrder(f"Range of n should be [{low}, {high}]", field="parameters.n")
-
-
-def _seed(value: object) -> int:
-    seed = _whole("seed", value)
-    if not SEEDS[0] <= seed <= SEEDS[1]:
-        raise BadOrder(f"Range of seed should be [{SEEDS[0]}, {SEEDS[1]}]", field="parameters.seed")
-    return seed
-
-
-def _size(value: object, model: Model) -> Size:
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise BadOrder("Expected format: '<width>*<height>'", field="parameters.size")
-    size = Size(int(match[1]), int(match[2]))
-    breach = sizes.check(model.size, size)
-    if breach is not None:
-        raise BadOrder(_size_text(breach, size, model), field="parameters.size")
-    return size
-
-
-def _size_text(breach: sizes.Breach, size: Size, model: Model) -> str:
-    """What the service says of a size: recorded texts for sides, area and presets, ours for the rest."""
-    rule: SizeRule = model.size
-    match breach:
-        case sizes.Breach.FIXED:
-            return f"the parameters must conform to the specification: {model.name} does not support size."
-        case sizes.Breach.PRESET:
-            allowed = ", ".join(f"'{_star(preset)}'" for preset in rule.presets)
-            return f"The size is not match the allowed size [{allowed}]"
-        case sizes.Breach.SIDES:
-            low, high = rule.sides or (1, 1)
-            return f"Size {_star(size)} is out of range [{low}*{low}, {high}*{high}]"
-        case sizes.Breach.AREA:
-            bounds = " and ".join(_square(area) for area in rule.area or ())
-            return f"Image area must be between {bounds} pixels"
-        case sizes.Breach.RATIO:
-            low_ratio, high_ratio = rule.ratio or (1.0, 1.0)
-            return f"Image aspect ratio must be between {low_ratio:g} and {high_ratio:g}"
-
-
-def _star(size: Size) -> str:
-    return f"{size.width}*{size.height}"
-
-
-def _square(area: int) -> str:
-    side = round(area**0.5)
-    return f"{area} ({side}x{side})"
-
-
-def _knob(name: str, value: object, rule: KnobRule) -> Knob:
-    """A parameter that only the catalogue knows."""
-    match rule.type, value:
-        case ("bool", bool(truth)):
-            return truth
-        case ("int", int(whole)) if not isinstance(whole, bool):
-            return _bounded(name, whole, rule)
-        case ("float", float() | int() as number) if not isinstance(number, bool):
-            return _bounded(name, float(number), rule)
-        case ("str", str(text)) if not rule.choices or text in rule.choices:
-            return text
-    words = {"bool": "true or false", "int": "an integer", "float": "a number", "str": "a string"}
-    raise _wrong(name, f"one of {', '.join(rule.choices)}" if rule.choices else words[rule.type])
-
-
-def _bounded(name: str, value: float, rule: KnobRule) -> float:
-    if rule.bounds is not None and not rule.bounds[0] <= value <= rule.bounds[1]:
-        low, high = rule.bounds
-        raise BadOrder(f"Range of {name} should be [{low:g}, {high:g}]", field=f"parameters.{name}")
-    return value
-
-
-def _whole(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong(name, "an integer")
-    return value
-
-
-def _string(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise _bad(where)
-    return value
-
-
-def _bad(where: str) -> BadOrder:
-    text = f"Required parameter({where}) missing or invalid, please check the request parameters."
-    return BadOrder(text, field=where)
-
-
-def _wrong(name: str, expected: str) -> BadOrder:
-    text = f"The type or value of {name} is out of definition: expected {expected}."
-    return BadOrder(text, field=f"parameters.{name}")
+    """The order of a synchronous call."""
+    return read(envelope, model, SYNC).order
