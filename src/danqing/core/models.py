@@ -150,3 +150,8 @@ class Model:
     """Wire-visible words that differ by model, such as the internal name that an error message shows."""
     texts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """What the service says where a value is refused, where this model says it in other words than most."""
+
+    @property
+    def most_images(self) -> int:
+        """The most input pictures, in any mode."""
+        return max(self.images[1], *(mode.images[1] for mode in self.modes.values()), 0)

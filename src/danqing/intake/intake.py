@@ -85,6 +85,11 @@ class Intake:
         """Whether the service is stopping."""
         return self._stopping.is_set()
 
+    def pictures(self, route: str) -> int:
+        """The most input pictures of any model served by a route, in any of its modes."""
+        served = [model for model in self._models.values() if route in model.routes]
+        return max((model.most_images for model in served), default=0)
+
     async def who(self, secret: str | None) -> Caller:
         """The caller behind a key. Raises NoKey, BadKey."""
         return await self._keys.check(secret)

@@ -31,6 +31,13 @@ def room(pictures: int) -> int:
     return min(pictures * PICTURE + MIB, 128 * MIB)
 
 
+def fits(size: int, pictures: int) -> None:
+    """Raises BodyTooLarge for a body that has more bytes than its model's pictures need: the route that read it may
+    serve models that take more."""
+    if size > room(pictures):
+        raise BodyTooLarge
+
+
 async def read(request: Request, limits: Limits) -> bytes:
     """The whole body. Raises BodyTooLarge, BodyTooSlow, and ClientDisconnect if the client leaves meanwhile."""
     return b"".join([part async for part in _parts(request, limits)])

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from danqing.core.errors import BodyTooLarge, BodyTooSlow
-from danqing.wire.body import MIB, Limits, discard, read, room
+from danqing.wire.body import MIB, Limits, discard, fits, read, room
 
 
 def request(*parts: bytes | None, ends: bool = True, **headers: str) -> Request:
@@ -76,3 +76,9 @@ async def test_dropping_ends_even_if_the_body_does_not() -> None:
 )
 def test_each_picture_has_14_mib_and_no_body_more_than_128(pictures: int, most: int) -> None:
     assert room(pictures) == most
+
+
+def test_a_body_of_more_than_its_model_s_pictures_need_is_too_large() -> None:
+    fits(15 * MIB, 1)
+    with pytest.raises(BodyTooLarge):
+        fits(15 * MIB + 1, 1)

@@ -37,16 +37,13 @@ GENERATION = "dashscope/multimodal-generation"
 OFF_LOOP = 256 * 1024
 """Bodies above this many bytes are parsed in a thread: at 1 GB/s a smaller one holds the loop for well under 1 ms."""
 
-MOST_PICTURES = 3
-"""Input pictures of the largest family served here: the model is known only after the body was read."""
-
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def router(desk: Desk) -> APIRouter:
     """The routes of this dialect over a desk."""
     routes = APIRouter(prefix=f"{API}/services/aigc", tags=["DashScope"])
-    limits = body.Limits(most=body.room(MOST_PICTURES), seconds=desk.body_seconds)
+    limits = body.Limits(most=body.room(desk.intake.pictures(GENERATION)), seconds=desk.body_seconds)
 
     @routes.post(
         "/multimodal-generation/generation", openapi_extra=json_body(Generation), responses=_responses()
@@ -58,6 +55,7 @@ def router(desk: Desk) -> APIRouter:
         data = await body.read(request, limits)
         envelope = await _off_loop(len(data), decode.envelope, data)
         model = await desk.intake.may(caller, envelope.model, GENERATION, _mode(request))
+        body.fits(len(data), model.most_images)
         order = await _off_loop(len(data), decode.order, envelope, model)
         ticket = Ticket(
             id=str(uuid.uuid4()) if request.state.named else request.state.request_id,
