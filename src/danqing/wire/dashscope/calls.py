@@ -1,0 +1,115 @@
+"""A call over HTTP from its first byte to its job: what the routes of this dialect share. Writes no answer.
+
+The order of checks is the wire contract's (section 4.2): route, key, JSON, model, path, mode, permission, standing,
+rate, structure, values, pictures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from danqing.core.errors import BadOrder, KeyFault
+from danqing.core.job import Job
+from danqing.core.models import Model
+from danqing.intake.intake import Ticket
+from danqing.intake.keys import Caller
+from danqing.wire import body
+from danqing.wire.dashscope import decode
+from danqing.wire.desk import Desk, bearer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OFF_LOOP = 256 * 1024
+"""Bodies above this many bytes are parsed in a thread: at 1 GB/s a smaller one holds the loop for well under 1 ms."""
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def limits(desk: Desk, route: str) -> body.Limits:
+    """The limits on a body of a route: the model is known only after the body was read."""
+    return body.Limits(most=body.room(desk.intake.pictures(route)), seconds=desk.body_seconds)
+
+
+async def known(request: Request, desk: Desk, room: body.Limits) -> Caller:
+    """Who calls. Raises NoKey, BadKey; the body is then read and dropped."""
+    try:
+        return await desk.intake.who(bearer(request.headers.get("authorization")))
+    except KeyFault:
+        await body.discard(request, room)
+        raise
+
+
+def mode(request: Request) -> str:
+    """How the caller wants it: "sync" or "async"."""
+    return "async" if request.headers.get("x-dashscope-async", "").strip().lower() == "enable" else "sync"
+
+
+def idempotency_key(request: Request, route: str) -> str | None:
+    """The caller's key within a route, or None without the header. Raises BadOrder for a key that is none."""
+    header = request.headers.get("idempotency-key")
+    if header is None:
+        return None
+    key = header.strip().removeprefix('"').removesuffix('"')
+    if not _KEY.fullmatch(key):
+        raise BadOrder("Idempotency-Key must have 1 to 255 visible ASCII characters", field="Idempotency-Key")
+    return f"{route} {key}"
+
+
+async def off_loop(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work on a body of that size: in a thread if it is large."""
+    if size <= OFF_LOOP:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+async def made(request: Request, desk: Desk, route: str, room: body.Limits) -> tuple[Job, Model]:
+    """The whole of a synchronous call: the job with its pictures, and the model. Raises any Fault, and
+    ClientDisconnect."""
+    began = desk.clock.monotonic()
+    caller = await known(request, desk, room)
+    data = await body.read(request, room)
+    envelope = await off_loop(len(data), decode.envelope, data)
+    how = "sync" if route == decode.COMPATIBLE else mode(request)
+    model = await desk.intake.may(caller, envelope.model, route, how)
+    body.fits(len(data), model.most_images)
+    reading = await off_loop(len(data), decode.read, envelope, model, route)
+    ticket = Ticket(
+        id=str(uuid.uuid4()) if request.state.named else request.state.request_id,
+        api=route,
+        began=began,
+        fingerprint=await off_loop(len(data), envelope.fingerprint),
+        idempotency_key=idempotency_key(request, route),
+    )
+    job = await desk.intake.submit(caller, reading.order, model, ticket)
+    request.state.job = job.id
+    return await delivered(request, desk, caller, job, began=began), model
+
+
+async def delivered(request: Request, desk: Desk, caller: Caller, job: Job, *, began: float) -> Job:
+    """Wait for the job, or for the client to leave: then its job is dealt with and ClientDisconnect raised."""
+    waiting = asyncio.ensure_future(desk.intake.wait(caller, job, began=began))
+    leaving = asyncio.ensure_future(_left(request))
+    call = (caller.tenant, request.state.request_id)
+    desk.calls[call] = job.id
+    try:
+        await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        await desk.intake.gone(caller, job)
+        raise ClientDisconnect
+    finally:
+        desk.calls.pop(call, None)
+        waiting.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
