@@ -12,6 +12,7 @@ from torch import Tensor
 from danqing.judge.backdrops import backdrop
 from danqing.judge.scenes import FIRST_TRAINING_SEED, LANGUAGES, TASKS, Case, draw_case
 from training.forward import Batch, Grid, system_length, tokenise
+from training.labels import stack
 from training.vae import to_tensor
 
 Weights = dict[str, float]
@@ -98,6 +99,7 @@ class Lesson:
     batch: Batch
     targets: Tensor  # (B, T, C)
     weights: Tensor  # (B, T), one on average
+    classes: tuple[Tensor, Tensor]  # see `labels`: (B, T, 3), (B, 11)
     rows: tuple[str, ...]
 
 
@@ -233,4 +235,5 @@ class Lessons:
             target_grid=grids[0],
         )
         weights = torch.from_numpy(np.stack([_heed(case) for case in cases]))
-        return Lesson(batch, target, weights / weights.mean(), tuple(case.row for case in cases))
+        weights = weights / weights.mean()
+        return Lesson(batch, target, weights, stack(cases), tuple(case.row for case in cases))

@@ -20,29 +20,34 @@ from torch import Tensor, nn
 from training.batches import TARGETS, Codec, Lesson, Lessons
 from training.build import SHIFT, Shape, build_encoder, build_transformer
 from training.forward import encode_text, velocity
+from training.labels import Reader
 from training.muon import Muon, split
 from training.together import Alone, Together
 
 ALONE = Alone()
 PEAK = 2e-3
 AVERAGE = 0.995
+READING = 0.05  # weight of the classes' cross-entropy beside the velocity's error
 EMPHASIS = 1.5  # the sampler's shift is multiplied by this
 INNER = ("transformer_blocks.", "language_model.layers.", "modulation.", "time_text_embed.", "txt_in.")
 
 
 class Student(nn.Module):
-    """The two models that learn, and their velocity."""
+    """The two models that learn, their velocity, and who reads classes off their states."""
 
     def __init__(self, tokenizer: Any, shape: Shape) -> None:
         super().__init__()
         self.encoder = build_encoder(tokenizer, shape)
         self.transformer = build_transformer(shape)
+        self.reader = Reader(shape.heads * shape.head_dim)
         self.encoder.model.visual.requires_grad_(False)
 
-    def forward(self, lesson: Lesson, noisy: Tensor, times: Tensor) -> Tensor:
-        """Velocity of every noisy target."""
+    def forward(self, lesson: Lesson, noisy: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Velocity of every noisy target, and how badly its classes are read off the last states but one."""
         text = encode_text(self.encoder, lesson.batch)
-        return velocity(self.transformer, text, lesson.batch, noisy, times)
+        hidden: list[Tensor] = []
+        guess = velocity(self.transformer, text, lesson.batch, noisy, times, hidden=hidden)
+        return guess, self.reader(hidden[-2], *lesson.classes, lesson.weights)
 
 
 def sample_times(samples: int, count: int) -> Tensor:
@@ -52,16 +57,21 @@ def sample_times(samples: int, count: int) -> Tensor:
     return (shift * even / (1 + (shift - 1) * even)).clamp(0.005, 1.0)
 
 
-def flow_loss(student: Student, lesson: Lesson) -> Tensor:
-    """Squared error of the velocity, weighted by token."""
+def flow_loss(student: Student, lesson: Lesson) -> tuple[Tensor, Tensor]:
+    """Squared error of the velocity, weighted by token, and a share of the classes' cross-entropy."""
     clean = lesson.targets[:, None].expand(-1, TARGETS, -1, -1)
     times = sample_times(len(clean), TARGETS)
     noise = torch.randn_like(clean)
     mixed = torch.lerp(clean, noise, times[..., None, None])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        guess = student(lesson, mixed, times)
+        guess, misread = student(lesson, mixed, times)
     error = (guess.float() - (noise - clean)).square().mean(-1)
-    return (error * lesson.weights[:, None]).mean()
+    return (error * lesson.weights[:, None]).mean(), misread
+
+
+def total(losses: tuple[Tensor, Tensor]) -> Tensor:
+    """What is brought down."""
+    return losses[0] + READING * losses[1]
 
 
 @dataclass(slots=True)
@@ -109,7 +119,8 @@ class Run:
 
     def adopt(self, weights: dict[str, Tensor]) -> None:
         """Somebody's weights, our optimisers and clock."""
-        self.student.load_state_dict({name: weights[name].to(value) for name, value in self.average.items()})
+        known = {name: weights.get(name, value).to(value) for name, value in self.average.items()}
+        self.student.load_state_dict(known)
         self.average = {name: value.detach().clone() for name, value in self.student.state_dict().items()}
 
     def advance(self, loss: Tensor, rate: float, others: Alone | Together = ALONE) -> None:
@@ -147,20 +158,20 @@ def train_denoiser(
 ) -> None:
     """Until `minutes` of training have been spent over all runs. Only the first of several processes writes."""
     start, before, saved = time.monotonic(), run.seconds, time.monotonic()
-    recent: list[float] = []
+    recent: list[list[float]] = []
     run.student.train()
     while run.seconds < 60 * minutes:
         done = run.seconds / (60 * minutes)
         lesson = lessons.draw(done)
-        loss = flow_loss(run.student, lesson)
+        losses = flow_loss(run.student, lesson)
         run.seconds = before + time.monotonic() - start
-        run.advance(loss, rate_at(done, run.step), others)
+        run.advance(total(losses), rate_at(done, run.step), others)
         run.samples += len(lesson.targets) * others.count
-        recent.append(float(loss.detach()))
+        recent.append([float(loss.detach()) for loss in losses])
         if others.rank:
             continue
         if run.step % 50 == 0:
-            _log(folder, run, sum(recent) / len(recent))
+            _log(folder, run, recent)
             recent.clear()
         if time.monotonic() - saved > save_every:
             run.save(folder / "state.pt")
@@ -169,12 +180,14 @@ def train_denoiser(
         run.save(folder / "state.pt")
 
 
-def _log(folder: Path, run: Run, loss: float) -> None:
+def _log(folder: Path, run: Run, recent: list[list[float]]) -> None:
+    loss, misread = (sum(column) / len(recent) for column in zip(*recent, strict=True))
     line = {
         "stage": "denoiser",
         "step": run.step,
         "samples": run.samples,
         "loss": round(loss, 4),
+        "misread": round(misread, 3),
         "seconds": round(run.seconds),
     }
     with (folder / "log.jsonl").open("a") as log:

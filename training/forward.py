@@ -160,8 +160,17 @@ def _lay_out(transformer: Any, batch: Batch) -> _Layout:
     return _Layout(freqs[:prefix], mask, torch.cat([first, rest], dim=-1), valid, image_rows, repeats)
 
 
-def velocity(transformer: Any, text: Tensor, batch: Batch, noisy: Tensor, times: Tensor) -> Tensor:
-    """`noisy` is (B, K, T, C), `times` (B, K) in [0, 1]: K targets share each prefix. Returns (B, K, T, C)."""
+def velocity(
+    transformer: Any,
+    text: Tensor,
+    batch: Batch,
+    noisy: Tensor,
+    times: Tensor,
+    *,
+    hidden: list[Tensor] | None = None,
+) -> Tensor:
+    """`noisy` is (B, K, T, C), `times` (B, K) in [0, 1]: K targets share each prefix. Returns (B, K, T, C), and
+    the targets' states after every block in `hidden`."""
     at = _lay_out(transformer, batch)
     prefix = transformer.txt_in(text).repeat_interleave(at.repeats, dim=1)
     if batch.input_grids:
@@ -188,6 +197,8 @@ def velocity(transformer: Any, text: Tensor, batch: Batch, noisy: Tensor, times:
         )
         seen = _attend(query.flatten(0, 1), keys, values, bias)
         target = _close(block, target, seen.unflatten(0, (samples, count)), moving)
+        if hidden is not None:
+            hidden.append(target)
         if number != last:
             read = _attend(*held, prefix_bias)
             prefix = _close(block, prefix, read, still)

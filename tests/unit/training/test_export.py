@@ -40,6 +40,8 @@ def test_an_exported_folder_is_loaded_and_drawn_with_by_the_stock_pipeline(tmp_p
     again = Run.start(tokenizer, TINY)
     again.adopt(weights_of(folder))
     for name, value in run.average.items():
+        if name.startswith("reader."):
+            continue  # it only helps to learn
         assert torch.allclose(again.average[name], value, atol=1e-2), name
     asked = Image.new("RGB", (64, 64), "red")
     drawn = pipe("把它变成蓝色", image=[asked, asked], num_inference_steps=2, output_resolution=64).images

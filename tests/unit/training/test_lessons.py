@@ -11,13 +11,16 @@ torch = pytest.importorskip("torch")
 import numpy as np  # noqa: E402
 from transformers import Qwen2Tokenizer  # noqa: E402
 
-from danqing.judge.scenes import TASKS  # noqa: E402
+from danqing.judge.scenes import TASKS, draw_case  # noqa: E402
+from danqing.judge.world import BACKGROUNDS, COLOURS, PLACES, SHAPES  # noqa: E402
+from danqing.judge.world import SIZES as SIZES_OF_THINGS  # noqa: E402
 from danqing.profiles.loader import load_profile  # noqa: E402
 from training.adopt import adopt_words, match_words  # noqa: E402
 from training.batches import CURRICULUM, SIZES, Codec, Lessons, stage_at  # noqa: E402
 from training.build import SHIFT, Shape, build_scheduler  # noqa: E402
-from training.denoiser import Run, flow_loss, rate_at, sample_times  # noqa: E402
+from training.denoiser import Run, flow_loss, rate_at, sample_times, total  # noqa: E402
 from training.files import replace_folder  # noqa: E402
+from training.labels import label  # noqa: E402
 from training.muon import Muon  # noqa: E402
 from training.tokenizer import build_tokenizer  # noqa: E402
 from training.vae import Z_DIM, build_vae, random_picture, to_tensor  # noqa: E402
@@ -75,13 +78,31 @@ def test_a_lesson_can_be_learned_from_and_a_run_resumed(tmp_path: Path) -> None:
     lessons = Lessons(tokenizer, Codec(build_vae()), 1)
     run = Run.start(tokenizer, TINY)
     lesson = lessons.draw(0.9)
-    run.advance(flow_loss(run.student, lesson), 1e-3)
+    run.advance(total(flow_loss(run.student, lesson)), 1e-3)
     run.save(tmp_path / "state.pt")
     again = Run.start(tokenizer, TINY)
     again.load(tmp_path / "state.pt")
     assert again.step == 1
     for name, value in run.student.state_dict().items():
         assert torch.equal(value, again.student.state_dict()[name])
+
+
+def test_classes_say_what_stands_where() -> None:
+    case = draw_case("text_to_image", 1_000_003, "en")
+    tokens, whole = label(case)
+    thing = case.truth_scene.things[0]
+    across, down = PLACES[thing.place]
+    at = int(down * 8) * 8 + int(across * 8)
+    if thing.shape != "ring":
+        assert tokens[at].tolist() == [
+            1 + SHAPES.index(thing.shape),
+            1 + list(COLOURS).index(thing.colour),
+            1 + list(SIZES_OF_THINGS).index(thing.size),
+        ]
+    assert whole[0] == 1 + BACKGROUNDS.index(case.truth_scene.background)
+    assert not whole[2:].any()
+    _, whole = label(draw_case("sign_word", 1_000_003, "en"))
+    assert whole[-1]
 
 
 def test_words_keep_their_meaning_when_the_tokenizer_gains_words() -> None:
