@@ -38,7 +38,7 @@ async def _send(house: House, exchange: Exchange) -> httpx.Response:
         content=house.fill(exchange.body).encode(),
     )
     found = (
-        re.findall(r'"image":"(http[^"]+)"', answer.text)
+        re.findall(r'"(?:image|url)":"(http[^"]+)"', answer.text)
         if answer.headers["content-type"].endswith("json")
         else []
     )

@@ -48,7 +48,7 @@ def test_every_shipped_name_is_there() -> None:
 
 def test_every_text_of_every_model_can_be_said() -> None:
     numbers = dict.fromkeys(("low", "high", "low_side", "high_side", "pixels", "given"), 7)
-    words = dict.fromkeys(("name", "size", "most", "mode", "presets"), "x")
+    words = dict.fromkeys(("name", "size", "most", "mode", "presets", "between"), "x")
     known = {*TEXTS, *(name for model in load().values() for name in model.knobs)}
     for model in load().values():
         assert set(model.texts) <= known

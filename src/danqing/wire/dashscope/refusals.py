@@ -14,8 +14,8 @@ from danqing.core.models import Model
 
 TEXTS: Mapping[str, str] = MappingProxyType(
     {
-        "format": "Expected format: '<width>*<height>'",
-        "token": "Expected format: '<width>*<height>'",
+        "format": "Expected format: '<width>{between}<height>'",
+        "token": "Expected format: '<width>{between}<height>'",
         "fixed": "the parameters must conform to the specification: {name} does not support size.",
         "preset": "The size is not match the allowed size [{presets}]",
         "sides": "Size {size} is out of range [{low}*{low}, {high}*{high}]",

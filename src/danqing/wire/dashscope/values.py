@@ -33,11 +33,12 @@ class Grammar:
     """How a route spells a size: between the numbers, and the word for none at all."""
 
     pattern: re.Pattern[str]
+    between: str
     none: str | None = None
 
 
-NATIVE = Grammar(re.compile(r"([0-9]{1,6})\*([0-9]{1,6})"))
-FLAT = Grammar(re.compile(r"([0-9]{1,6})x([0-9]{1,6})"), none="auto")
+NATIVE = Grammar(re.compile(r"([0-9]{1,6})\*([0-9]{1,6})"), "*")
+FLAT = Grammar(re.compile(r"([0-9]{1,6})x([0-9]{1,6})"), "x", none="auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,13 @@ def _sized(given: Mapping[str, Any], found: Limits, grammar: Grammar) -> dict[st
     match = grammar.pattern.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         text, most = ("token", list(rule.tokens)[-1]) if rule.tokens and value in TOKENS else ("format", "")
-        raise says(found.model, text, "parameters.size", size=value, most=most, mode=_scene(found))
+        raise says(
+            *(found.model, text, "parameters.size"),
+            size=value,
+            most=most,
+            mode=_scene(found),
+            between=grammar.between,
+        )
     size = Size(int(match[1]), int(match[2]))
     breach = sizes.check(rule, size)
     if breach is not None:
