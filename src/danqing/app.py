@@ -227,7 +227,7 @@ async def _serve(
         link_seconds=settings.server.link_seconds,
         body_seconds=settings.limits.body_seconds,
     )
-    await stack.enter_async_context(_upkeep(store, blobs))
+    await stack.enter_async_context(_upkeep(store, blobs, intake))
     url = await _listen(settings, stack, desk)
     store.tell(url)
     stack.callback(_announce(settings.data, url))
@@ -332,14 +332,15 @@ async def _drained(desk: Desk, seconds: float) -> None:
 
 
 @asynccontextmanager
-async def _upkeep(store: SqliteStore, blobs: FolderBlobs) -> AsyncIterator[None]:
-    """The sweeper, for as long as the server runs."""
-    task = asyncio.ensure_future(_sweep_for_ever(store, blobs))
+async def _upkeep(store: SqliteStore, blobs: FolderBlobs, intake: Intake) -> AsyncIterator[None]:
+    """The sweeper and the way of accepted jobs to the queue, for as long as the server runs."""
+    tasks = [asyncio.ensure_future(work) for work in (_sweep_for_ever(store, blobs), intake.arrivals.run())]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _sweep_for_ever(store: SqliteStore, blobs: FolderBlobs) -> None:
@@ -429,6 +430,7 @@ def _terms(settings: Settings) -> Terms:
         queue_seconds=limits.queue_seconds,
         run_seconds=limits.run_seconds,
         rates=limits.rates,
+        polls=limits.polls,
     )
 
 

@@ -76,6 +76,9 @@ class Limits(Section):
     run_seconds: float = Field(600.0, gt=0, description="longest run of one attempt")
     queue_seconds: float = Field(3600.0, gt=0, description="longest wait in the queue")
     rates: bool = Field(False, description="enforce the catalogue's submit rates per key and model")
+    polls: int = Field(
+        20, ge=0, description="task queries, lists and cancels of one tenant a second, each; 0 for any number"
+    )
 
 
 class Engine(Section):

@@ -201,9 +201,16 @@ async def opened(folder: Path, *, decoders: int = 1) -> AsyncIterator[House]:
         )
         key = (await keys.create("test", tenant="acme")).secret
         house = House(client, clock, store, blobs, intake, keys, desk, key, place)
+        arrivals = asyncio.ensure_future(intake.arrivals.run())
+        stack.push_async_callback(_ended, arrivals)
         await _worker(house, "works")
         stack.push_async_callback(_worker, house, "stops")
         yield house
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

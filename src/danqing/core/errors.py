@@ -4,7 +4,7 @@
     ├── KeyFault          NoKey  BadKey
     ├── RequestFault      NotJson  BodyTooLarge  BodyTooSlow  NoSuchRoute  MethodRefused
     ├── ModelFault        ModelMissing  UnknownModel  WrongEndpoint  ModelDenied  SyncRefused  AsyncRefused
-    ├── OrderFault        BadOrder  InputMissing  InputNotObject  SameKeyOtherOrder
+    ├── OrderFault        BadOrder  InputMissing  InputNotObject  SameKeyOtherOrder  NotWaiting  OutputRefused
     ├── InputFault        InputMalformed  InputTooLarge  InputUnreachable  InputForbidden  InputUndecodable
     │                     InputOutOfBounds
     ├── LimitFault        QuotaExhausted  RateExceeded  QueueFull
@@ -119,6 +119,14 @@ class SameKeyOtherOrder(OrderFault):
     """The idempotency key was used before with another request."""
 
 
+class NotWaiting(OrderFault):
+    """The job has begun or ended, or there is none: it cannot be taken back."""
+
+
+class OutputRefused(OrderFault):
+    """What was made may not be shown."""
+
+
 class InputFault(Fault):
     """An input picture cannot be used."""
 
@@ -196,5 +204,6 @@ FAULTS: dict[str, type[Fault]] = {leaf.__name__: leaf for leaf in leaves()}
 
 
 def restore(name: str, message: str) -> Fault:
-    """The stored fault of a job; an unknown name (a row written by a newer version) reads as `Internal`."""
-    return FAULTS.get(name, Internal)(message)
+    """The stored fault of a job; an unknown name (a row written by a newer version) reads as `Internal`, and an empty
+    message as none of its own."""
+    return FAULTS.get(name, Internal)(message or None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 from danqing.core.errors import Fault
-from danqing.core.order import Brief
+from danqing.core.order import Brief, Order
 from danqing.core.raster import Size
 
 
@@ -52,6 +54,13 @@ class Draft:
     idempotency_key: str | None = None
     fingerprint: str = ""
     """SHA-256 of the canonical request, compared when an idempotency key comes back."""
+    request_id: str | None = None
+    """Of the request that asked, where the caller comes back for the answer; None for one that waits for it."""
+    key_id: str = ""
+    order: Order | None = None
+    """What is still to be made definite: the job is stored as accepted, `brief` being what is known so far."""
+    fault: Fault | None = None
+    """Why it was refused already: the job is stored as failed and holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,41 @@ class Job:
     images: tuple[Image, ...] = ()
     fault: Fault | None = None
     idempotency_key: str | None = None
+    request_id: str | None = None
+    """Set on jobs whose caller comes back for them."""
+    key_id: str = ""
+    lost: Mapping[int, Fault] = field(default_factory=lambda: MappingProxyType({}))
+    """Pictures that a succeeded job could not deliver, by place; `images` are the others, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An accepted job on its way to the queue."""
+
+    job_id: str
+    tenant: str
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which of a tenant's jobs to list: those whose callers come back for them, created from `since` to `until` (wall
+    times, both included), narrowed by what is not None."""
+
+    since: float
+    until: float
+    model: str | None = None
+    states: tuple[State, ...] | None = None
+    job_id: str | None = None
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, newest first, and how long the whole list is."""
+
+    jobs: tuple[Job, ...]
+    total: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,16 @@ class Remote:
     url: str = field(repr=False)
 
 
-Source = Inline | Remote
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An input picture that is safely in the store: its `Raster.digest`, and the size of the upright picture as it
+    came, which may be larger than the raster kept of it."""
+
+    digest: str
+    size: Size
+
+
+Source = Inline | Remote | Taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ Every store method that serves a caller takes the tenant first, and answers a fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from danqing.core.errors import Fault
 from danqing.core.events import Event, Work
-from danqing.core.job import Beat, Closing, Draft, Image, Job, News
+from danqing.core.job import Arrival, Beat, Closing, Draft, Image, Job, News, Page, Search
 from danqing.core.keys import Account, ApiKey
+from danqing.core.order import Brief
 
 
 class Clock(Protocol):
@@ -39,7 +40,8 @@ class JobStore(Protocol):
     """Jobs, leases, charges and keys. The row is the only truth; every method is one synced transaction unless said."""
 
     async def submit(self, tenant: str, draft: Draft) -> Submitted:
-        """Store a job as queued with its hold of `brief.count` pictures, or find the one of its idempotency key.
+        """Store a job with its hold of `brief.count` pictures, or find the one of its idempotency key: queued, or
+        accepted if an order comes with it, or failed (and without a hold) if a fault does.
         Raises QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable (disk full, store closed)."""
         ...
 
@@ -56,6 +58,26 @@ class JobStore(Protocol):
         """The job as soon as its state is final, or as it stands when the time is up."""
         ...
 
+    async def find(self, tenant: str, search: Search, *, skip: int, limit: int) -> Page:
+        """A page of the tenant's jobs within their life. Takes as long among a hundred thousand as among a thousand."""
+        ...
+
+    async def arrivals(self, limit: int) -> Sequence[Arrival]:
+        """Accepted jobs in the order in which they came."""
+        ...
+
+    async def ready(self, job_id: str, brief: Brief) -> Closing:
+        """Move an accepted job to the queue with its definite brief; stale if it is accepted no more."""
+        ...
+
+    async def refuse(self, job_id: str, fault: Fault) -> Closing:
+        """End an accepted job with `fault` and release its hold; stale if it is accepted no more."""
+        ...
+
+    async def withdraw(self, tenant: str, job_id: str) -> bool:
+        """Cancel a job that no worker has begun, and say whether this call did."""
+        ...
+
     async def cancel(self, tenant: str, job_id: str) -> Job | None:
         """Move an accepted, queued or running job to cancelled and release its hold; a final job is returned as is."""
         ...
@@ -69,8 +91,11 @@ class JobStore(Protocol):
         """Extend the leases; answers the tokens that no longer hold a job. May commit unsynced."""
         ...
 
-    async def succeed(self, token: str, images: Sequence[Image]) -> Closing:
-        """End the job with its pictures and its charge row, hold to used, in one transaction guarded by the token."""
+    async def succeed(
+        self, token: str, images: Sequence[Image], lost: Mapping[int, Fault] | None = None
+    ) -> Closing:
+        """End the job with its pictures and its charge row, hold to used, in one transaction guarded by the token.
+        `lost` says which places have no picture, and why: they are not charged."""
         ...
 
     async def fail(self, token: str, fault: Fault) -> Closing:

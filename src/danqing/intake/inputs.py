@@ -7,13 +7,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from danqing.core.blobkeys import input_key
 from danqing.core.errors import InputMalformed, InputOutOfBounds, InputTooLarge, InputUnreachable
 from danqing.core.models import InputRule
-from danqing.core.order import Inline, Remote, Source
+from danqing.core.order import Inline, Remote, Source, Taken
 from danqing.core.ports import BlobStore, Clock, LinkDead, LinkExpired, LinkForged
 from danqing.core.raster import Size
 from danqing.outbound.get import Getter
@@ -24,15 +23,6 @@ MAX_FILE = 20 * 1024 * 1024
 
 RESULTS = "/results/"
 """What the path of a result link begins with, after whatever prefix a proxy adds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """An input that is safely in the store: its `Raster.digest`, and the size of the upright picture as it came,
-    which may be larger than the raster kept of it."""
-
-    digest: str
-    size: Size
 
 
 class Inputs:
@@ -65,12 +55,14 @@ class Inputs:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _take_one(self, tenant: str, source: Source, rule: InputRule, *, alpha: bool) -> Taken:
+        if isinstance(source, Taken):
+            return source
         data = await self._bytes(tenant, source, min(rule.max_bytes, MAX_FILE))
         decoded = await self._decoders.decode(data, rule, alpha=alpha)
         check_bounds(decoded.original, rule)
         return Taken(await self._store(tenant, decoded), decoded.original)
 
-    async def _bytes(self, tenant: str, source: Source, limit: int) -> bytes:
+    async def _bytes(self, tenant: str, source: Inline | Remote, limit: int) -> bytes:
         if isinstance(source, Remote):
             own = await self._own(source.url)
             return own if own is not None else await self._getter.get(tenant, source.url, limit)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from danqing.core.errors import (
     AsyncRefused,
     EngineFailed,
+    Fault,
+    InputFault,
     ModelDenied,
+    NotWaiting,
     OutOfTime,
     QuotaExhausted,
     RateExceeded,
@@ -22,11 +25,11 @@ from danqing.core.errors import (
     UnknownModel,
     WrongEndpoint,
 )
-from danqing.core.job import Draft, Job, State, final
-from danqing.core.models import Model
-from danqing.core.order import Brief, Order
+from danqing.core.job import Draft, Job, Page, Search, State, final
+from danqing.core.models import Model, Rate
+from danqing.core.order import Brief, Inline, Order, Source
 from danqing.core.ports import Clock, JobStore
-from danqing.core.sizes import made
+from danqing.intake.arrivals import Arrivals, definite, so_far
 from danqing.intake.inputs import Inputs
 from danqing.intake.keys import Caller, Keys
 from danqing.intake.limits import Limiter
@@ -37,25 +40,28 @@ SEEDS = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one caller may take; seconds. `rates` enforces the catalogue's submit rates per key and model."""
+    """What one caller may take; seconds. `rates` enforces the catalogue's submit rates per key and model; `polls` is
+    how often a second one tenant may query, list and cancel, each; 0 for as often as it likes."""
 
     sync_seconds: float = 300.0
     stop_seconds: float = 5.0
     queue_seconds: float = 3600.0
     run_seconds: float = 600.0
     rates: bool = False
+    polls: int = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """How a request came in. `id` becomes the job's; `began` is the clock's monotonic time of its arrival;
-    `fingerprint` is the SHA-256 of the canonical request."""
+    `fingerprint` is the SHA-256 of the canonical request; `request_id` names a request whose caller comes back."""
 
     id: str
     api: str
     began: float
     fingerprint: str = ""
     idempotency_key: str | None = None
+    request_id: str | None = None
 
 
 class Intake:
@@ -78,6 +84,7 @@ class Intake:
         self._terms = terms if terms is not None else Terms()
         self._serves = serves
         self._limiter = Limiter()
+        self.arrivals = Arrivals(store=store, inputs=inputs, models=models)
         self._stopping = asyncio.Event()
 
     @property
@@ -123,27 +130,56 @@ class Intake:
 
         Raises the InputFaults, QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable.
         """
+        known = await self._known(caller, ticket)
+        if known is not None:
+            return known
+        taken = await self._inputs.take(caller.tenant, order.sources, model.inputs)
+        order = replace(order, sources=taken, seed=_seed(order))
+        submitted = await self._store.submit(caller.tenant, self._draft(definite(model, order), ticket))
+        return submitted.job
+
+    async def accept(
+        self, caller: Caller, order: Order, model: Model, ticket: Ticket, *, late: Fault | None = None
+    ) -> Job:
+        """The stored job of an asynchronous order. What may still be wrong with it, its pictures above all, the job
+        will tell; with `late` it is known already, and the job is stored as failed. Pictures that came with the
+        request are taken at once, so that nothing untrusted is kept; the others wait for `arrivals`.
+
+        Raises QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable.
+        """
+        known = await self._known(caller, ticket)
+        if known is not None:
+            return known
+        order = replace(order, seed=_seed(order))
+        if late is None:
+            try:
+                order = replace(order, sources=await self._kept(caller, order, model))
+            except InputFault as refused:
+                late = refused
+        draft = replace(
+            self._draft(so_far(model, order), ticket),
+            order=order if late is None else None,
+            fault=late,
+            request_id=ticket.request_id,
+            key_id=caller.key_id,
+        )
+        submitted = await self._store.submit(caller.tenant, draft)
+        self.arrivals.ring()
+        return submitted.job
+
+    async def _kept(self, caller: Caller, order: Order, model: Model) -> tuple[Source, ...]:
+        """The sources of the order, those that came with it taken."""
+        inline = [source for source in order.sources if isinstance(source, Inline)]
+        taken = iter(await self._inputs.take(caller.tenant, inline, model.inputs))
+        return tuple(next(taken) if isinstance(source, Inline) else source for source in order.sources)
+
+    async def _known(self, caller: Caller, ticket: Ticket) -> Job | None:
+        """The job that the ticket's idempotency key stands for already. Raises Unavailable, SameKeyOtherOrder."""
         if self.closing:
             raise Unavailable
-        if ticket.idempotency_key is not None:
-            known = await self._store.replay(caller.tenant, ticket.idempotency_key, ticket.fingerprint)
-            if known is not None:
-                return known
-        taken = await self._inputs.take(caller.tenant, order.sources, model.inputs)
-        size = made(model, order, taken[-1].size if taken else None)
-        brief = Brief(
-            model=order.model,
-            prompt=order.prompt,
-            negative_prompt=order.negative_prompt,
-            inputs=tuple(picture.digest for picture in taken),
-            count=order.count,
-            size=size,
-            seed=order.seed if order.seed is not None else secrets.randbelow(SEEDS),
-            watermark=order.watermark,
-            knobs=order.knobs,
-        )
-        submitted = await self._store.submit(caller.tenant, self._draft(brief, ticket))
-        return submitted.job
+        if ticket.idempotency_key is None:
+            return None
+        return await self._store.replay(caller.tenant, ticket.idempotency_key, ticket.fingerprint)
 
     async def wait(self, caller: Caller, job: Job, *, began: float) -> Job:
         """The job once it has succeeded, within the limit of a synchronous call that began at `began`.
@@ -175,6 +211,34 @@ class Intake:
         if job.idempotency_key is None:
             await self._store.cancel(caller.tenant, job.id)
 
+    def model(self, name: str) -> Model | None:
+        """What the catalogue says of a model, or None if it has no such."""
+        return self._models.get(name)
+
+    def poll(self, caller: Caller, what: str) -> None:
+        """Count one query, list or cancel of the caller's tenant. Raises RateExceeded."""
+        if not self._terms.polls:
+            return
+        rate = Rate(self._terms.polls, 1.0)
+        pace = self._limiter.admit((what, caller.tenant), rate, self._clock.monotonic())
+        if not pace.admitted:
+            raise RateExceeded(after=pace.after)
+
+    async def recall(self, caller: Caller, job_id: str) -> Job | None:
+        """The job that this caller, or another key of the tenant, was to come back for; None for any other id."""
+        job = await self._store.get(caller.tenant, job_id)
+        return job if job is not None and job.request_id is not None else None
+
+    async def withdraw(self, caller: Caller, job_id: str) -> None:
+        """Cancel a job that the caller was to come back for. Raises NotWaiting once it has begun or ended."""
+        job = await self.recall(caller, job_id)
+        if job is None or not await self._store.withdraw(caller.tenant, job_id):
+            raise NotWaiting
+
+    async def find(self, caller: Caller, search: Search, *, skip: int, limit: int) -> Page:
+        """A page of the jobs that the tenant comes back for."""
+        return await self._store.find(caller.tenant, search, skip=skip, limit=limit)
+
     async def get(self, caller: Caller, job_id: str) -> Job | None:
         """The job as it stands, or None for unknown, foreign and expired ids alike."""
         return await self._store.get(caller.tenant, job_id)
@@ -200,6 +264,10 @@ class Intake:
             idempotency_key=ticket.idempotency_key,
             fingerprint=ticket.fingerprint,
         )
+
+
+def _seed(order: Order) -> int:
+    return order.seed if order.seed is not None else secrets.randbelow(SEEDS)
 
 
 def _delivered(job: Job | None) -> Job:

@@ -8,7 +8,7 @@ transaction is committed.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, RowMapping
 from danqing.core.blobkeys import input_key
 from danqing.core.errors import EngineFailed, Fault, OutOfTime, QueueFull, QuotaExhausted, SameKeyOtherOrder
 from danqing.core.job import Beat, Closing, Draft, Image, Job, Lease, State
+from danqing.core.order import Brief
 from danqing.core.ports import Submitted
 from danqing.store import rows, statements
 
@@ -77,27 +78,38 @@ class _News:
 
 
 def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[Submitted]:
-    """Look the idempotency key up, hold the pictures, insert the job."""
+    """Look the idempotency key up, hold the pictures, insert the job. One that was refused already holds nothing."""
     known = _replayed(conn, tenant, draft, at)
     if known is not None:
         return Outcome(Submitted(known, replayed=True))
     _refuse_quarantined(conn, tenant, draft, at)
     _refuse_crowd(conn, tenant, at.rules)
-    _hold(conn, tenant, draft.brief.count)
-    conn.execute(*statements.add_job(_new_row(tenant, draft, at)))
-    for digest in dict.fromkeys(draft.brief.inputs):
-        conn.execute(*statements.add_input({"job_id": draft.id, "key": input_key(tenant, digest)}))
+    if draft.fault is None:
+        _hold(conn, tenant, draft.brief.count)
+    row = _new_row(tenant, draft, at)
+    conn.execute(*statements.add_job(row))
+    _name_inputs(conn, tenant, draft.id, draft.brief)
     job = Job(
         id=draft.id,
         tenant=tenant,
         api=draft.api,
         brief=draft.brief,
-        state=State.QUEUED,
+        state=State(row["state"]),
         attempt=0,
         created=at.wall,
+        finished=row["finished"],
+        expires=row["expires"],
+        fault=draft.fault,
         idempotency_key=draft.idempotency_key,
+        request_id=draft.request_id,
+        key_id=draft.key_id,
     )
-    return Outcome(Submitted(job), queued=True)
+    return Outcome(Submitted(job), queued=job.state is State.QUEUED)
+
+
+def _name_inputs(conn: Connection, tenant: str, job_id: str, brief: Brief) -> None:
+    for digest in dict.fromkeys(brief.inputs):
+        conn.execute(*statements.add_input({"job_id": job_id, "key": input_key(tenant, digest)}))
 
 
 def _replayed(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Job | None:
@@ -159,7 +171,7 @@ def open_account(conn: Connection, tenant: str) -> bool:
 
 
 def _new_row(tenant: str, draft: Draft, at: Moment) -> dict[str, Any]:
-    return {
+    row: dict[str, Any] = {
         "id": draft.id,
         "tenant": tenant,
         "api": draft.api,
@@ -167,7 +179,8 @@ def _new_row(tenant: str, draft: Draft, at: Moment) -> dict[str, Any]:
         "idem_key": draft.idempotency_key,
         "req_hash": draft.fingerprint,
         "brief": rows.brief_text(draft.brief),
-        "state": "queued",
+        "state": "queued" if draft.order is None else "accepted",
+        "body_ref": None if draft.order is None else rows.order_text(draft.order),
         "rank": draft.rank,
         "deadline": at.now + draft.queue_seconds,
         "queue_seconds": draft.queue_seconds,
@@ -175,7 +188,35 @@ def _new_row(tenant: str, draft: Draft, at: Moment) -> dict[str, Any]:
         "cost": draft.cost,
         "hold_images": draft.brief.count,
         "created": at.wall,
+        "request_id": draft.request_id,
+        "key_id": draft.key_id,
+        **dict.fromkeys(("finished", "expires", "error_code", "error_msg")),
     }
+    return row if draft.fault is None else {**row, **_fault_values(draft.fault, at)}
+
+
+# an accepted job goes on
+
+
+def ready(conn: Connection, job_id: str, brief: Brief, at: Moment) -> Outcome[Closing]:
+    """Into the queue, its inputs named."""
+    row = conn.execute(*statements.find_accepted(job_id)).mappings().first()
+    if row is None:
+        return Outcome(Closing.STALE)
+    values = {"state": "queued", "brief": rows.brief_text(brief), "body_ref": None}
+    conn.execute(*statements.move(job_id, {**values, "deadline": at.now + row["queue_seconds"]}))
+    conn.execute(*statements.purge_inputs([job_id]))
+    _name_inputs(conn, row["tenant"], job_id, brief)
+    return Outcome(Closing.DONE, queued=True)
+
+
+def refuse(conn: Connection, job_id: str, fault: Fault, at: Moment) -> Outcome[Closing]:
+    """It cannot be made: its end."""
+    news = _News()
+    row = conn.execute(*statements.find_accepted(job_id)).mappings().first()
+    if row is None or not _end(conn, row, _fault_values(fault, at), news):
+        return Outcome(Closing.STALE)
+    return news.outcome(Closing.DONE)
 
 
 # claim and beat
@@ -225,7 +266,9 @@ def beat(conn: Connection, worker: str, beats: Sequence[Beat], at: Moment) -> Ou
 # the worker ends an attempt
 
 
-def succeed(conn: Connection, token: str, images: Sequence[Image], at: Moment) -> Outcome[Closing]:
+def succeed(
+    conn: Connection, token: str, images: Sequence[Image], lost: Mapping[int, Fault], at: Moment
+) -> Outcome[Closing]:
     """State, result, charge, hold to used."""
     row = conn.execute(*statements.find_held(token)).mappings().first()
     if row is None:
@@ -234,6 +277,7 @@ def succeed(conn: Connection, token: str, images: Sequence[Image], at: Moment) -
         **_end_values("succeeded", at),
         "result": rows.images_text(images),
         "out_hash": rows.images_hash(images),
+        "lost": rows.lost_text(lost),
     }
     conn.execute(*statements.close(token, values))
     charge = {
@@ -308,6 +352,15 @@ def cancel(conn: Connection, tenant: str, job_id: str, at: Moment) -> Outcome[Jo
     if _end(conn, row, _end_values("cancelled", at), news):
         row = conn.execute(*statements.find_job(tenant, job_id, at.wall)).mappings().one()
     return news.outcome(rows.read_job(row))
+
+
+def withdraw(conn: Connection, tenant: str, job_id: str, at: Moment) -> Outcome[bool]:
+    """An open job that no worker has begun ends; any other stays."""
+    news = _News()
+    row = conn.execute(*statements.find_job(tenant, job_id, at.wall)).mappings().first()
+    if row is None or row["state"] not in ("accepted", "queued"):
+        return Outcome(False)
+    return news.outcome(_end(conn, row, _end_values("cancelled", at), news))
 
 
 def give_up(conn: Connection, at: Moment) -> Outcome[bool]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from danqing.core.errors import Fault, restore
-from danqing.core.job import Image, Job, Lease, State
+from danqing.core.job import Arrival, Image, Job, Lease, State
 from danqing.core.keys import Account, ApiKey
-from danqing.core.order import Brief
+from danqing.core.order import Brief, Order, Remote, Taken
 from danqing.core.raster import Size
 
 
@@ -40,6 +41,60 @@ def read_brief(text: str) -> Brief:
     return Brief(**{**held, "inputs": tuple(held["inputs"]), "size": Size(*held["size"])})
 
 
+def order_text(order: Order) -> str:
+    """An order with its references as given; pictures that came with the request must have been taken before."""
+    return json.dumps({member.name: _told(getattr(order, member.name)) for member in fields(order)})
+
+
+def read_order(text: str) -> Order:
+    """The inverse of `order_text`."""
+    return Order(**{name: _read(value) for name, value in json.loads(text).items()})
+
+
+def _told(value: Any) -> Any:
+    """As JSON: what JSON has no form for becomes an object of one member that names its kind."""
+    match value:
+        case Size(width, height):
+            return {"$size": [width, height]}
+        case Remote(url):
+            return {"$url": url}
+        case Taken(digest, size):
+            return {"$taken": [digest, size.width, size.height]}
+        case Mapping():
+            return {"$map": {name: _told(inner) for name, inner in value.items()}}
+        case tuple() | list():
+            return [_told(inner) for inner in value]
+    return value
+
+
+def _read(value: Any) -> Any:
+    match value:
+        case {"$size": [width, height]}:
+            return Size(width, height)
+        case {"$url": url}:
+            return Remote(url)
+        case {"$taken": [digest, width, height]}:
+            return Taken(digest, Size(width, height))
+        case {"$map": dict(members)}:
+            return {name: _read(inner) for name, inner in members.items()}
+        case list():
+            return tuple(_read(inner) for inner in value)
+    return value
+
+
+def lost_text(lost: Mapping[int, Fault]) -> str | None:
+    """Which pictures of a success are missing, and why; None for none."""
+    if not lost:
+        return None
+    return json.dumps({place: [type(fault).__name__, message_text(fault)] for place, fault in lost.items()})
+
+
+def read_lost(text: str | None) -> dict[int, Fault]:
+    """The inverse of `lost_text`."""
+    told = json.loads(text or "{}")
+    return {int(place): restore(name, message) for place, (name, message) in sorted(told.items())}
+
+
 def images_text(images: Iterable[Image]) -> str:
     """The pictures of a finished job, in order."""
     return json.dumps([[i.key, i.size.width, i.size.height, i.digest] for i in images], separators=(",", ":"))
@@ -58,7 +113,10 @@ def images_hash(images: Iterable[Image]) -> str:
 
 
 def message_text(fault: Fault) -> str:
-    """A fault's message without the lone surrogates and the zero character that databases refuse."""
+    """A fault's message without the lone surrogates and the zero character that databases refuse; empty where it has
+    none of its own, so that it reads back as one without."""
+    if not fault.explicit:
+        return ""
     return fault.message.encode("utf-8", "replace").decode().replace("\0", "")
 
 
@@ -80,7 +138,15 @@ def read_job(row: RowMapping) -> Job:
         images=read_images(row["result"]),
         fault=restore(row["error_code"], row["error_msg"]) if row["error_code"] else None,
         idempotency_key=row["idem_key"],
+        request_id=row["request_id"],
+        key_id=row["key_id"],
+        lost=read_lost(row["lost"]),
     )
+
+
+def read_arrival(row: RowMapping) -> Arrival:
+    """A row of an accepted job."""
+    return Arrival(row["id"], row["tenant"], read_order(row["body_ref"]))
 
 
 def read_lease(row: RowMapping, token: str, attempt: int) -> Lease:

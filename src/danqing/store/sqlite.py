@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +21,24 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool
 
 from danqing.core.errors import Fault, Unavailable
-from danqing.core.job import Beat, Closing, Draft, Image, Job, Lease, News, State, final
+from danqing.core.job import (
+    Arrival,
+    Beat,
+    Closing,
+    Draft,
+    Image,
+    Job,
+    Lease,
+    News,
+    Page,
+    Search,
+    State,
+    final,
+)
 from danqing.core.keys import Account, ApiKey
+from danqing.core.order import Brief
 from danqing.core.ports import Clock, Submitted
-from danqing.store import life, rows, statements
+from danqing.store import life, lists, rows, statements
 from danqing.store.bells import Bells
 from danqing.store.life import Moment, Outcome, Rules
 from danqing.store.lock import FolderLock, lock
@@ -43,7 +57,20 @@ _GROUP = 128
 _LOOK_AGAIN = 1.0  # seconds: nobody rings a bell when a lease lapses
 _SLACK = 60.0  # seconds: what is past due by less waits for the next sweep
 
-CRASH_LABELS = ("submit", "claim", "beat", "succeed", "fail", "release", "cancel", "give_up", "purge", "key")
+CRASH_LABELS = (
+    "submit",
+    "ready",
+    "refuse",
+    "claim",
+    "beat",
+    "succeed",
+    "fail",
+    "release",
+    "cancel",
+    "give_up",
+    "purge",
+    "key",
+)
 
 
 class SqliteStore:
@@ -186,6 +213,29 @@ class SqliteStore:
                 await asyncio.wait_for(bell.wait(), seconds)
             return await self.get(tenant, job_id)
 
+    async def find(self, tenant: str, search: Search, *, skip: int, limit: int) -> Page:
+        """See `JobStore`."""
+        wall = self._clock.wall()
+        return await self._ask(
+            lambda conn: lists.page(conn, tenant, search, skip=skip, limit=limit, wall=wall)
+        )
+
+    async def arrivals(self, limit: int) -> Sequence[Arrival]:
+        """See `JobStore`."""
+        return [rows.read_arrival(row) for row in await self._read(statements.arrivals(limit))]
+
+    async def ready(self, job_id: str, brief: Brief) -> Closing:
+        """See `JobStore`."""
+        return await self._write("ready", lambda conn: life.ready(conn, job_id, brief, self._moment()))
+
+    async def refuse(self, job_id: str, fault: Fault) -> Closing:
+        """See `JobStore`."""
+        return await self._write("refuse", lambda conn: life.refuse(conn, job_id, fault, self._moment()))
+
+    async def withdraw(self, tenant: str, job_id: str) -> bool:
+        """See `JobStore`."""
+        return await self._write("cancel", lambda conn: life.withdraw(conn, tenant, job_id, self._moment()))
+
     async def cancel(self, tenant: str, job_id: str) -> Job | None:
         """See `JobStore`."""
         return await self._write("cancel", lambda conn: life.cancel(conn, tenant, job_id, self._moment()))
@@ -233,9 +283,13 @@ class SqliteStore:
             "beat", lambda conn: life.beat(conn, worker, beats, self._moment()), synced=False
         )
 
-    async def succeed(self, token: str, images: Sequence[Image]) -> Closing:
+    async def succeed(
+        self, token: str, images: Sequence[Image], lost: Mapping[int, Fault] | None = None
+    ) -> Closing:
         """See `JobStore`."""
-        return await self._write("succeed", lambda conn: life.succeed(conn, token, images, self._moment()))
+        return await self._write(
+            "succeed", lambda conn: life.succeed(conn, token, images, lost or {}, self._moment())
+        )
 
     async def fail(self, token: str, fault: Fault) -> Closing:
         """See `JobStore`."""
@@ -364,13 +418,17 @@ class SqliteStore:
         return (await self._put(label, work, synced=synced)).value
 
     async def _read(self, statement: Question) -> list[RowMapping]:
+        return await self._ask(lambda conn: list(conn.execute(*statement).mappings()))
+
+    async def _ask(self, question: Callable[[Connection], T]) -> T:
+        """Ask in a reader's thread."""
         if self._writer is None:
             raise Unavailable
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._fetch, statement)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._asked, question)
 
-    def _fetch(self, statement: Question) -> list[RowMapping]:
+    def _asked(self, question: Callable[[Connection], T]) -> T:
         with self._read_engine.connect() as connection:
-            return list(connection.execute(*statement).mappings())
+            return question(connection)
 
     async def _read_job(self, statement: Question) -> Job | None:
         row = await self._read(statement)

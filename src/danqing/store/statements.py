@@ -22,6 +22,7 @@ from sqlalchemy import (
     Float,
     Insert,
     Select,
+    Table,
     Update,
     and_,
     bindparam,
@@ -37,7 +38,8 @@ from sqlalchemy import (
     update,
 )
 
-from danqing.store.tables import OPEN, account, api_key, charge, job, job_input, mark, outbox
+from danqing.core.job import Search
+from danqing.store.tables import OPEN, account, api_key, charge, job, job_input, mark, outbox, tally
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -124,6 +126,72 @@ def find_crashed(tenant: str, fingerprint: str, crashes: int, since: float) -> S
         .where(job.c.crash_count >= crashes, job.c.finished > since)
         .limit(1)
     )
+
+
+@verb
+def find_accepted(job_id: str) -> Select[Any]:
+    """A job that is still on its way to the queue."""
+    return select(job).where(job.c.id == job_id, job.c.state == "accepted")
+
+
+@verb
+def arrivals(limit: int) -> Select[Any]:
+    """The first of those."""
+    return (
+        select(job.c.id, job.c.tenant, job.c.body_ref)
+        .where(_OPEN, job.c.state == "accepted")
+        .order_by(job.c.rank, job.c.created)
+        .limit(limit)
+    )
+
+
+@verb
+def move(job_id: str, values: dict[str, Any]) -> Update:
+    """Change a job that the caller has just read in this transaction."""
+    return update(job).where(job.c.id == job_id)
+
+
+# lists: the shape of these depends on what is asked, so they are built each time
+
+
+def tallies(tenant: str, search: Search, first: int, last: int) -> Select[Any]:
+    """How many jobs of a search there are in each quarter of an hour, newest first; empty ones are left out."""
+    jobs = func.sum(tally.c.jobs).label("jobs")
+    found = select(tally.c.quarter, jobs).where(
+        tally.c.tenant == tenant, tally.c.quarter >= first, tally.c.quarter <= last, *_narrowed(tally, search)
+    )
+    return found.group_by(tally.c.quarter).order_by(tally.c.quarter.desc())
+
+
+def listed(tenant: str, search: Search, since: float, until: float) -> Select[Any]:
+    """The jobs of a search created from `since` to `until`, newest first."""
+    found = select(job).where(*_listed(tenant, search, since, until))
+    return found.order_by(job.c.created.desc(), job.c.id.desc())
+
+
+def count_listed(tenant: str, search: Search, since: float, until: float) -> Select[Any]:
+    """How many those are, counted one by one."""
+    return select(func.count()).select_from(job).where(*_listed(tenant, search, since, until))
+
+
+def _listed(tenant: str, search: Search, since: float, until: float) -> list[ColumnElement[bool]]:
+    asked: Any = text("request_id IS NOT NULL")  # as the partial indexes say it
+    conditions = [asked, owned_by(tenant), job.c.created >= since]
+    conditions += [job.c.created <= until, *_narrowed(job, search)]
+    if search.job_id is not None:
+        conditions.append(job.c.id == search.job_id)
+    if search.key_id is not None:
+        conditions.append(job.c.key_id == search.key_id)
+    return conditions
+
+
+def _narrowed(table: Table, search: Search) -> list[ColumnElement[bool]]:
+    conditions = []
+    if search.model is not None:
+        conditions.append(table.c.model == search.model)
+    if search.states is not None:
+        conditions.append(table.c.state.in_([state.value for state in search.states]))
+    return conditions
 
 
 @verb

@@ -62,6 +62,9 @@ job = Table(
     Column("started", Float),
     Column("finished", Float),
     Column("expires", Float),
+    Column("request_id", Text),  # of the request, on jobs whose callers come back for them
+    Column("key_id", Text, nullable=False, server_default=""),
+    Column("lost", Text),  # pictures that a succeeded job could not deliver, and why
     CheckConstraint(
         "state IN ('accepted', 'queued', 'running', 'succeeded', 'failed', 'cancelled')",
         name="job_state_known",
@@ -76,6 +79,26 @@ _HAS_EXPIRES = text("expires IS NOT NULL")
 Index("job_expires", job.c.expires, sqlite_where=_HAS_EXPIRES, postgresql_where=_HAS_EXPIRES)
 _CRASHED = text("state = 'failed' AND crash_count > 0")
 Index("job_crashed", job.c.tenant, job.c.req_hash, sqlite_where=_CRASHED, postgresql_where=_CRASHED)
+
+# Jobs that can be listed: all of a tenant, those of one model, those in one state.
+_LISTED = text("request_id IS NOT NULL")
+for _name, _by in (("job_listed", ()), ("job_listed_model", ("model",)), ("job_listed_state", ("state",))):
+    Index(
+        _name,
+        *(job.c[column] for column in ("tenant", *_by, "created", "id")),
+        sqlite_where=_LISTED,
+        postgresql_where=_LISTED,
+    )
+
+tally = Table(
+    "tally",  # how many listed jobs, by quarter of an hour: kept by triggers, so that a list's length needs no count
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("quarter", Integer, primary_key=True),  # wall seconds of creation / 900
+    Column("model", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("jobs", Integer, nullable=False),
+)
 
 job_input = Table(
     "job_input",

@@ -51,7 +51,7 @@ class Desk:
         """How long the worker took from its claim to the last stored picture, as W3C's Server-Timing in
         milliseconds; nothing for a job that this server has forgotten."""
         seen = self.board.get(job.id)
-        return {"Server_Timing": f"work;dur={seen.wall * 1000:.1f}"} if seen is not None and seen.wall else {}
+        return {"Server-Timing": f"work;dur={seen.wall * 1000:.1f}"} if seen is not None and seen.wall else {}
 
 
 def bearer(header: str | None) -> str | None:

@@ -10,6 +10,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +31,16 @@ OFF_LOOP = 256 * 1024
 """Bodies above this many bytes are parsed in a thread: at 1 GB/s a smaller one holds the loop for well under 1 ms."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that passed every check which is answered at once: who asks, of which model, for what."""
+
+    caller: Caller
+    model: Model
+    reading: decode.Reading
+    ticket: Ticket
 
 
 def limits(desk: Desk, route: str) -> body.Limits:
@@ -69,27 +80,53 @@ async def off_loop(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.k
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
-async def made(request: Request, desk: Desk, route: str, room: body.Limits) -> tuple[Job, Model]:
-    """The whole of a synchronous call: the job with its pictures, and the model. Raises any Fault, and
-    ClientDisconnect."""
+async def ask(request: Request, desk: Desk, route: str, room: body.Limits) -> Ask:
+    """Everything that is asked before an order goes in. Raises any Fault but those of inputs and the queue."""
     began = desk.clock.monotonic()
+    request.state.model = ""
     caller = await known(request, desk, room)
     data = await body.read(request, room)
     envelope = await off_loop(len(data), decode.envelope, data)
+    request.state.model = envelope.model
     how = "sync" if route == decode.COMPATIBLE else mode(request)
     model = await desk.intake.may(caller, envelope.model, route, how)
     body.fits(len(data), model.most_images)
     reading = await off_loop(len(data), decode.read, envelope, model, route)
+    request_id, waits = request.state.request_id, route in decode.AT_ONCE
     ticket = Ticket(
-        id=str(uuid.uuid4()) if request.state.named else request.state.request_id,
+        id=request_id if waits and not request.state.named else str(uuid.uuid4()),
         api=route,
         began=began,
         fingerprint=await off_loop(len(data), envelope.fingerprint),
         idempotency_key=idempotency_key(request, route),
+        request_id=None if waits else request_id,
     )
-    job = await desk.intake.submit(caller, reading.order, model, ticket)
+    return Ask(caller, model, reading, ticket)
+
+
+async def begun(request: Request, desk: Desk, asked: Ask) -> Job:
+    """The job of a synchronous call, in the queue."""
+    job = await desk.intake.submit(asked.caller, asked.reading.order, asked.model, asked.ticket)
     request.state.job = job.id
-    return await delivered(request, desk, caller, job, began=began), model
+    return job
+
+
+async def made(request: Request, desk: Desk, route: str, room: body.Limits) -> tuple[Job, Model]:
+    """The whole of a synchronous call: the job with its pictures, and the model. Raises any Fault, and
+    ClientDisconnect."""
+    asked = await ask(request, desk, route, room)
+    job = await begun(request, desk, asked)
+    return await delivered(request, desk, asked.caller, job, began=asked.ticket.began), asked.model
+
+
+async def accepted(request: Request, desk: Desk, route: str, room: body.Limits) -> Job:
+    """The whole of an asynchronous call: the job that the caller comes back for. Raises any Fault that is answered at
+    once; the job tells the others."""
+    asked = await ask(request, desk, route, room)
+    reading = asked.reading
+    job = await desk.intake.accept(asked.caller, reading.order, asked.model, asked.ticket, late=reading.late)
+    request.state.job = job.id
+    return job
 
 
 async def delivered(request: Request, desk: Desk, caller: Caller, job: Job, *, began: float) -> Job:

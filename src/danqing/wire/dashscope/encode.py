@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from danqing.core import errors as e
 from danqing.core.job import Job
+from danqing.wire.dashscope import shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,12 @@ CODES: Mapping[type[e.Fault], Row] = {
     e.InputMissing: Row(400, "BadRequest.EmptyInput", "Required input parameter missing from request."),
     e.InputNotObject: Row(400, "BadRequest.IllegalInput", "The input parameter requires json format."),
     e.SameKeyOtherOrder: Row(422, _INVALID, "The Idempotency-Key was used before with another request."),
+    e.NotWaiting: Row(
+        400,
+        "UnsupportedOperation",
+        "Failed to cancel the task, please confirm if the task is in PENDING status.",
+    ),
+    e.OutputRefused: Row(400, "DataInspectionFailed", "Output data may contain inappropriate content."),
     e.InputMalformed: Row(400, _INVALID, "image format error", open=True),
     e.InputTooLarge: Row(400, _INVALID, "Multimodal file size is too large", open=True),
     e.InputUnreachable: Row(400, _INVALID, "download image failed"),
@@ -98,24 +105,6 @@ def _retry(problem: e.Fault, row: Row) -> dict[str, str]:
 
 
 def success(job: Job, family: str, links: Sequence[str], request_id: str) -> Answer:
-    """The answer to a synchronous call: `links` are those of the job's pictures, in order; `family` is the model's.
-    One choice holds all pictures; `usage` tells their true size."""
-    size = job.images[0].size
-    message = {"role": "assistant", "content": [{"image": link} for link in links]}
-    output = {"choices": [{"finish_reason": "stop", "message": message}], **EXTRAS[family](job)}
-    usage = {"image_count": len(job.images), "width": size.width, "height": size.height}
-    return Answer(200, {"output": output, "usage": usage, "request_id": request_id})
-
-
-def _nothing(_: Job) -> dict[str, Any]:
-    return {}
-
-
-def _task_metric(job: Job) -> dict[str, Any]:
-    made = len(job.images)
-    counts = {"TOTAL": job.brief.count, "SUCCEEDED": made, "FAILED": job.brief.count - made}
-    return {"task_metric": counts}
-
-
-EXTRAS: Mapping[str, Callable[[Job], dict[str, Any]]] = {"QE": _nothing, "Q2": _nothing, "Q1": _task_metric}
-"""What a response family has in `output` besides `choices` (wire contract section 3.2)."""
+    """The answer to a synchronous call: `links` are those of the job's pictures, in order; `family` is the model's."""
+    output = {"choices": shapes.choices(job, family, links), **shapes.extras(job, family)}
+    return Answer(200, {"output": output, "usage": shapes.usage(job, family), "request_id": request_id})

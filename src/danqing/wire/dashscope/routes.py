@@ -1,53 +1,106 @@
-"""DashScope over HTTP: which path answers how. What the calls share is in `calls`; the bodies are written by `encode`."""
+"""DashScope over HTTP: which path answers how. What the calls share is in `calls`; the bodies are written by `encode`,
+`tasks` and `shapes`."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
-import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from danqing.core.errors import Fault
-from danqing.wire.dashscope import calls, decode, encode
+from danqing.core.job import Job
+from danqing.wire import body
+from danqing.wire.dashscope import calls, decode, encode, replies, task_routes, tasks
 from danqing.wire.dashscope.schema import Failure, Generation, Success
+from danqing.wire.dashscope.task_schema import Submitted, Synthesis
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
 from danqing.wire.openapi import json_body
 
+SUBMITS = (
+    ("/image-generation/generation", decode.IMAGES, Generation),
+    ("/text2image/image-synthesis", decode.TEXT_TO_IMAGE, Synthesis),
+    ("/image2image/image-synthesis", decode.IMAGE_TO_IMAGE, Synthesis),
+)
+"""The routes that answer with a task: path, the catalogue's key, body."""
+
 
 def router(desk: Desk) -> APIRouter:
     """The routes of this dialect over a desk."""
+    routes = APIRouter()
+    routes.include_router(_services(desk))
+    routes.include_router(task_routes.router(desk))
+    return routes
+
+
+def _services(desk: Desk) -> APIRouter:
     routes = APIRouter(prefix=f"{API}/services/aigc", tags=["DashScope"])
     limits = calls.limits(desk, decode.SYNC)
 
     @routes.post(
-        "/multimodal-generation/generation", openapi_extra=json_body(Generation), responses=_responses()
+        "/multimodal-generation/generation",
+        openapi_extra=json_body(Generation),
+        responses=_responses(Success, "links to the pictures"),
     )
     async def generate(request: Request) -> Response:
         """Make pictures, or edit the given ones, and answer when they are ready."""
+        if replies.wants_frames(request.headers):
+            return await _streamed(request, desk, limits)
         job, model = await calls.made(request, desk, decode.SYNC, limits)
-        answer = encode.success(job, model.family, desk.links(request, job), request.state.request_id)
-        return _written(answer, **desk.timing(job))
+        answer = _success(request, desk, job, model.family)
+        return replies.written(answer, {**replies.GENERATION, **desk.timing(job)})
 
+    for path, route, shape in SUBMITS:
+        _submit(routes, desk, path, route, shape)
     return routes
 
 
+def _submit(routes: APIRouter, desk: Desk, path: str, route: str, shape: Any) -> None:
+    limits = calls.limits(desk, route)
+
+    @routes.post(
+        path,
+        name=route,
+        openapi_extra=json_body(shape),
+        responses=_responses(Submitted, "the task's id"),
+    )
+    async def submit(request: Request) -> Response:
+        """Ask for pictures and come back for them: the answer names a task. Wants `X-DashScope-Async: enable`."""
+        job = await calls.accepted(request, desk, route, limits)
+        return replies.written(tasks.submitted(job, request.state.request_id))
+
+
+async def _streamed(request: Request, desk: Desk, limits: body.Limits) -> Response:
+    """What is wrong with the request is refused; what happens from here on is told in the stream."""
+    asked = await calls.ask(request, desk, decode.SYNC, limits)
+    job = await calls.begun(request, desk, asked)
+
+    async def frames() -> AsyncIterator[bytes]:
+        try:
+            made = await calls.delivered(request, desk, asked.caller, job, began=asked.ticket.began)
+            answer = _success(request, desk, made, asked.model.family)
+        except Fault as problem:
+            answer = encode.fault(problem, request.state.request_id)
+        yield replies.frame(1, answer)
+
+    return replies.Stream(frames(), replies.GENERATION)
+
+
+def _success(request: Request, desk: Desk, job: Job, family: str) -> encode.Answer:
+    return encode.success(job, family, desk.links(request, job), request.state.request_id)
+
+
 def refuse(problem: Fault, request_id: str) -> Response:
-    """The answer to a fault."""
-    return _written(encode.fault(problem, request_id))
+    """The answer to a fault, in JSON."""
+    return replies.refused(problem, request_id)
 
 
-def _written(answer: encode.Answer, **headers: str) -> Response:
-    data = orjson.dumps(answer.body)
-    headers = {**answer.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return Response(data, answer.status, headers=headers, media_type="application/json")
-
-
-def _responses() -> dict[int | str, dict[str, Any]]:
+def _responses(model: Any, text: str) -> dict[int | str, dict[str, Any]]:
     return {
-        200: {"model": Success, "description": "links to the pictures"},
+        200: {"model": model, "description": text},
         "4XX": {"model": Failure, "description": "the request was refused"},
         "5XX": {"model": Failure, "description": "the service failed; nothing is charged"},
     }

@@ -1,0 +1,70 @@
+"""Answers as HTTP: in JSON, or in frames of an event stream where the request asked for one. Knows no route.
+
+The frames are the service's own, byte for byte: no space after a colon, the status in a comment, one line of data,
+nothing to mark the end. What is refused before the stream began has its true status besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from danqing.core.errors import Fault
+from danqing.wire.dashscope import encode
+from danqing.wire.dashscope.encode import Answer
+
+JSON = "application/json"
+TASK_JSON = "application/json;charset=UTF-8"
+"""As the service's task paths spell it."""
+
+EVENTS = "text/event-stream;charset=UTF-8"
+GATEWAY = {"x-dashscope-call-gateway": "true"}
+GENERATION = {**GATEWAY, "x-dashscope-timeout": "298", "x-dashscope-finished": "true"}
+
+
+def wants_frames(headers: Headers) -> bool:
+    """Whether the request asks for an event stream; an Accept header alone does not."""
+    return headers.get("x-dashscope-sse", "").strip().lower() == "enable"
+
+
+def written(answer: Answer, headers: Mapping[str, str] = GATEWAY, *, kind: str = JSON) -> Response:
+    """The answer in JSON, under headers beside its own."""
+    return Response(
+        orjson.dumps(answer.body), answer.status, headers={**headers, **answer.headers}, media_type=kind
+    )
+
+
+def refused(problem: Fault, request_id: str, *, frames: bool = False) -> Response:
+    """The answer to a fault, in a frame for a request that asked for them."""
+    answer = encode.fault(problem, request_id)
+    if not frames:
+        return written(answer)
+    return Response(frame(1, answer), answer.status, headers={**GATEWAY, **answer.headers}, media_type=EVENTS)
+
+
+def frame(number: int, answer: Answer) -> bytes:
+    """One event of a stream, numbered from 1."""
+    event = "result" if answer.status == 200 else "error"
+    head = f"id:{number}\nevent:{event}\n:HTTP_STATUS/{answer.status}\ndata:"
+    return head.encode() + orjson.dumps(answer.body) + b"\n\n"
+
+
+class Stream(Response):
+    """An event stream: its head at once, then each frame as it comes. Whoever writes the frames watches the client."""
+
+    def __init__(self, frames: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        """Nothing is sent yet."""
+        super().__init__(status_code=200, headers=dict(headers), media_type=EVENTS)
+        del self.headers["content-length"]
+        self._frames = frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for part in self._frames:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,130 @@
+"""How each family of models shows its pictures: choices, what stands beside them, and usage. Pure; the differences
+between families are the tables below, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from danqing.core.job import Job
+
+WAN = frozenset({"W25I", "W26I", "W26T", "W27", "WIE", "WT"})
+ONE_EACH = frozenset({"W26I", "W26T", "W27"})
+"""Families that answer with one choice a picture; the others put all pictures in one."""
+
+SERIES = "enable_sequential"
+"""The knob that makes a series of pictures, which belong together in one choice."""
+
+TIER = 2_250_000
+"""Pixels up to which a picture of the newer families counts as 1k."""
+
+PER_INPUT, PER_CALL, PER_PICTURE = 9_400, 720, 2
+"""Tokens that the service counts for an input picture, for a call, and for a picture made: seen, not explained, and
+not billed."""
+
+
+def choices(job: Job, family: str, links: Sequence[str], *, typed: bool = False) -> list[dict[str, Any]]:
+    """The pictures behind `links` as choices. `typed` is how tasks show them in every family."""
+    kind = {"type": "image"} if typed or family in WAN else {}
+    items = [{"image": link, **kind} for link in links]
+    if family in ONE_EACH and not job.brief.knobs.get(SERIES):
+        return [_choice([item]) for item in items]
+    if family == "Z":
+        text: dict[str, str] = {"text": job.brief.prompt}
+        return [_choice([*items, text], reasoning_content="")]
+    return [_choice(items)]
+
+
+def _choice(content: Sequence[Mapping[str, str]], **more: str) -> dict[str, Any]:
+    message = {"role": "assistant", "content": list(content), **more}
+    return {"finish_reason": "stop", "message": message}
+
+
+def counts(job: Job) -> dict[str, int]:
+    """How many pictures were asked for, made and lost so far."""
+    made = len(job.images)
+    lost = job.brief.count if job.fault is not None else len(job.lost)
+    return {"TOTAL": job.brief.count, "SUCCEEDED": made, "FAILED": lost}
+
+
+def extras(job: Job, family: str) -> dict[str, Any]:
+    """What stands beside the choices of a synchronous answer."""
+    return _EXTRAS.get(family, _nothing)(job)
+
+
+def usage(job: Job, family: str) -> dict[str, Any]:
+    """What was delivered, as the family counts it; sizes are those of the files."""
+    return _USAGE.get(family, _plain)(job)
+
+
+def _nothing(_: Job) -> dict[str, Any]:
+    return {}
+
+
+def _task_metric(job: Job) -> dict[str, Any]:
+    return {"task_metric": counts(job)}
+
+
+def _finished(_: Job) -> dict[str, Any]:
+    return {"finished": True}
+
+
+def _not_rewritten(_: Job) -> dict[str, Any]:
+    """Prompts are used as given, whatever was asked."""
+    return {"rewrite_status": "not_use"}
+
+
+def _plain(job: Job) -> dict[str, Any]:
+    size = job.images[0].size
+    return {"image_count": len(job.images), "width": size.width, "height": size.height}
+
+
+def _no_tokens(job: Job) -> dict[str, Any]:
+    return {**_sized(job), "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+
+def _some_tokens(job: Job) -> dict[str, Any]:
+    taken = PER_CALL + len(job.brief.prompt) + PER_INPUT * len(job.brief.inputs)
+    given = PER_PICTURE * len(job.images)
+    return {**_sized(job), "input_tokens": taken, "output_tokens": given, "total_tokens": taken + given}
+
+
+def _sized(job: Job) -> dict[str, Any]:
+    size = job.images[0].size
+    return {"image_count": len(job.images), "size": f"{size.width}*{size.height}"}
+
+
+def _tiered(job: Job) -> dict[str, Any]:
+    size = job.images[0].size
+    tier = "1k" if size.area <= TIER else "2k"
+    return {
+        "output_width": size.width,
+        "output_height": size.height,
+        "input_image_count": len(job.brief.inputs),
+        "input_image_type": f"qima_input_{tier}",
+        "output_image_count": len(job.images),
+        "output_image_type": f"qima_output_{tier}",
+    }
+
+
+def _thought(job: Job) -> dict[str, Any]:
+    return {**_plain(job), "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+
+_EXTRAS: Mapping[str, Callable[[Job], dict[str, Any]]] = {
+    "Q1": _task_metric,
+    "Q21": _not_rewritten,
+    "Q3": _not_rewritten,
+    "W26I": _finished,
+    "W26T": _finished,
+    "W27": _finished,
+}
+_USAGE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
+    "Q21": _tiered,
+    "Q3": _tiered,
+    "W26I": _no_tokens,
+    "W26T": _no_tokens,
+    "W27": _some_tokens,
+    "Z": _thought,
+}

@@ -1,0 +1,88 @@
+"""Tasks over HTTP: query, list and cancel. Whatever else a request carries (a query string, a body) is not looked at:
+official clients send both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from danqing.core.job import State
+from danqing.intake.keys import Caller
+from danqing.wire import body
+from danqing.wire.dashscope import replies, tasks
+from danqing.wire.dashscope.encode import Answer
+from danqing.wire.dashscope.schema import Failure
+from danqing.wire.dashscope.task_schema import Cancelled, Task, TaskList
+from danqing.wire.desk import Desk, bearer
+from danqing.wire.guard import API
+
+IGNORED = body.Limits(most=64 * 1024, seconds=5.0, grace=5.0)
+"""What a cancel may carry."""
+
+_ANY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "content": {"application/json": {"schema": {"type": "object", "description": "not looked at"}}},
+    }
+}
+
+
+def router(desk: Desk) -> APIRouter:
+    """The routes of tasks over a desk."""
+    routes = APIRouter(prefix=f"{API}/tasks", tags=["DashScope tasks"])
+
+    @routes.get("/{task_id}", responses=_responses(Task, "how the task stands"))
+    async def query(request: Request, task_id: str) -> Response:
+        """A task as it stands; an id that is unknown, somebody else's or older than a day is `UNKNOWN`."""
+        caller = await _caller(request, desk, "query")
+        request_id = request.state.request_id
+        job = await desk.intake.recall(caller, task_id)
+        if job is None:
+            return _written(tasks.unknown(task_id, request_id))
+        request.state.job = job.id
+        links = desk.links(request, job) if job.state is State.SUCCEEDED else ()
+        return _written(tasks.shown(job, desk.intake.model(job.brief.model), links, request_id))
+
+    @routes.get("", responses=_responses(TaskList, "a page of tasks, newest first"))
+    async def listing(request: Request) -> Response:
+        """The tasks of the account: by default those of the last 24 hours, ten a page."""
+        caller = await _caller(request, desk, "list")
+        search, number, size = tasks.search(request.query_params, desk.clock.wall())
+        page = await desk.intake.find(caller, search, skip=(number - 1) * size, limit=size)
+        return _written(tasks.listed(page, number, size, request.state.request_id))
+
+    @routes.post(
+        "/{task_id}/cancel",
+        openapi_extra=_ANY_BODY,
+        responses=_responses(Cancelled, "the task is cancelled"),
+    )
+    async def cancel(request: Request, task_id: str) -> Response:
+        """Cancel a task that is still pending."""
+        await body.discard(request, IGNORED)
+        caller = await _caller(request, desk, "cancel")
+        await desk.intake.withdraw(caller, task_id)
+        return _written(tasks.cancelled(request.state.request_id))
+
+    return routes
+
+
+async def _caller(request: Request, desk: Desk, what: str) -> Caller:
+    caller = await desk.intake.who(bearer(request.headers.get("authorization")))
+    desk.intake.poll(caller, what)
+    return caller
+
+
+def _written(answer: Answer) -> Response:
+    return replies.written(answer, kind=replies.TASK_JSON)
+
+
+def _responses(model: Any, text: str) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: {"model": model, "description": text},
+        "4XX": {"model": Failure, "description": "the request was refused"},
+        "5XX": {"model": Failure, "description": "the service failed"},
+    }
