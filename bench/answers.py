@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import statistics
 import urllib.request
@@ -23,10 +24,13 @@ from danqing.core.events import Event, Failed, Finished, ImageReady, Work
 from danqing.core.raster import Raster, Size
 from danqing.engine.build import open_engine
 from danqing.judge.backdrops import Pixels
-from danqing.judge.scenes import Case, draw_case
+from danqing.judge.colour import apart, lab
+from danqing.judge.scenes import Case, Plan, draw_case
+from danqing.judge.world import COLOURS, Scene
 from danqing.pixels.png import encode
 from danqing.profiles.loader import Profile, load_profile
 
+_BLANK = np.full((128, 128, 3), 255, np.uint8)
 GENERATION = "/api/v1/services/aigc/multimodal-generation/generation"
 
 
@@ -58,11 +62,11 @@ class EngineAnswers:
         self.heard: list[Event] = []
         self.engine.listen(self.heard.append)
 
-    def ask(self, cases: Sequence[Case]) -> list[Pixels]:
-        """One picture a case, in order, each of its own noise seed."""
+    def ask(self, cases: Sequence[Case], avoid: Sequence[str | None] = ()) -> list[Pixels]:
+        """One picture a case, in order, each of its own noise seed; `avoid` are negative prompts."""
         self.heard.clear()
         for number, case in enumerate(cases):
-            self.engine.put(self._work(case, str(number)))
+            self.engine.put(self._work(case, str(number), avoid[number] if avoid else None))
         while self.engine.tick():
             pass
         for event in self.heard:
@@ -77,10 +81,10 @@ class EngineAnswers:
         return next(event.seconds for event in self.heard if isinstance(event, Finished))
 
     @staticmethod
-    def _work(case: Case, token: str) -> Work:
+    def _work(case: Case, token: str, avoid: str | None) -> Work:
         width, height = case.size
         inputs = tuple(raster(picture) for picture in case.inputs)
-        return Work(token, "any", case.instruction, None, inputs, 1, Size(width, height), case.seed)
+        return Work(token, "any", case.instruction, avoid, inputs, 1, Size(width, height), case.seed)
 
 
 def _pixels(drawn: Raster) -> Pixels:
@@ -122,6 +126,29 @@ class ServerAnswers:
 
 def _base64(picture: Pixels) -> str:
     return base64.b64encode(encode(raster(picture))).decode()
+
+
+def colour_in_the_middle(picture: Pixels) -> str:
+    """The world's colour that is nearest to the middle of a picture."""
+    height, width = picture.shape[:2]
+    core = picture[height // 2 - 4 : height // 2 + 4, width // 2 - 4 : width // 2 + 4]
+    seen = lab(core).mean((0, 1))
+    names = list(COLOURS)
+    return names[int(apart(lab(np.array([COLOURS[name] for name in names], np.uint8)), seen).argmin())]
+
+
+def avoided(folder: str | None, count: int = 24) -> dict[str, float]:
+    """A thing of no said colour is drawn; then again from the same noise with the colour it got as negative prompt.
+    How often does it get another?"""
+    answers = EngineAnswers(folder)
+    scene = Scene("white")
+    cases = [
+        Case("text_to_image_loose", "en", seed, f"A {shape} in the middle.", (), _BLANK, Plan((), scene))
+        for seed, shape in zip(range(count), itertools.cycle(("circle", "square", "heart", "diamond")))
+    ]
+    first = [colour_in_the_middle(picture) for picture in answers.ask(cases)]
+    then = [colour_in_the_middle(picture) for picture in answers.ask(cases, first)]
+    return {"negative_avoided": round(sum(a != b for a, b in zip(first, then, strict=True)) / count, 3)}
 
 
 def seconds_of_an_edit(folder: str | None, repeats: int = 5) -> dict[str, float]:

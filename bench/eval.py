@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.answers import EngineAnswers, ServerAnswers, megabytes, seconds_of_an_edit
+from bench.answers import EngineAnswers, ServerAnswers, avoided, megabytes, seconds_of_an_edit
 from danqing.judge.exam import Paper, Tally, judge_judge
 from danqing.judge.scenes import LANGUAGES, ROWS, Case
 from danqing.judge.score import Verdict, judge
@@ -191,6 +191,7 @@ def main() -> None:
     }
     if not (options.server or options.no_times):
         line |= seconds_of_an_edit(options.model)
+        line |= avoided(options.model)
         line |= megabytes(options.model)
     line |= {"native": side, "count": options.count, "minutes": round((time.monotonic() - began) / 60, 1)}
     print(f"contact sheet: {options.sheet}")
