@@ -31,7 +31,7 @@ from typing import Any
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 PATTERNS = {
     "<id>": UUID,
-    "<link>": r"http://testserver/results/[0-9a-f]{2}/[0-9a-f]{2}/\d{8}/[0-9a-f]{32}/[0-9a-f-]+-\d\.png"
+    "<link>": r"http://testserver/results/[0-9a-f]{2}/[0-9a-f]{2}/\d{8}/[0-9a-f]{32}/[0-9a-f-]+-\d+\.png"
     r"\?Expires=\d+&OSSAccessKeyId=[^&]+&Signature=[^&]+",
     "<time>": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z",
     "<any>": r".*",

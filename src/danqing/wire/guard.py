@@ -22,12 +22,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from danqing.core.errors import Fault, Internal, QueueFull
 
 API = "/api/v1"
+COMPATIBLE = "/compatible-mode/v1"
 GONE = 499
 """In logs and figures only: the client left before its answer."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-Answering = Callable[[Fault, str], Response]
+Answering = Callable[[Fault, str, str], Response]
 Observer = Callable[[str, str, int, float], None]
 
 _log = structlog.get_logger(room="http")
@@ -37,7 +38,7 @@ class Guard:
     """Wraps the application. Every answer carries `X-Request-ID`, the `request_id` of its body."""
 
     def __init__(self, app: ASGIApp, *, answer: Answering, observe: Observer, crowd: Crowd) -> None:
-        """`answer` writes a fault for a request id; `observe` takes route, method, status and seconds."""
+        """`answer` writes a fault for a request id and a path; `observe` takes route, method, status and seconds."""
         self._app, self._answer, self._observe, self._crowd = app, answer, observe, crowd
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,11 +55,11 @@ class Guard:
         except ClientDisconnect:
             call.status = GONE
         except QueueFull as full:
-            await self._answer(full, call.id)(scope, receive, call.send)
+            await self._answer(full, call.id, scope["path"])(scope, receive, call.send)
         except Exception:  # noqa: BLE001  # boundary: the client gets JSON, the log gets the trace
             _log.exception("request failed", request_id=call.id, path=scope["path"])
             if not call.started:
-                await self._answer(Internal(), call.id)(scope, receive, call.send)
+                await self._answer(Internal(), call.id, scope["path"])(scope, receive, call.send)
         finally:
             self._note(scope, call, time.perf_counter() - began)
 
@@ -156,7 +157,8 @@ def _address(client: str) -> str | None:
 
 
 def plain(path: str) -> str:
-    """The path that routes are matched against: without what stands before `/api/v1`, so that a client's base URL
-    may have any prefix, and without a slash at the end, which official clients add and no redirect may answer."""
-    at = path.find(API + "/")
+    """The path that routes are matched against: without what stands before `/api/v1` or `/compatible-mode/v1`, so
+    that a client's base URL may have any prefix, and without a slash at the end, which official clients add and no
+    redirect may answer."""
+    at = max(path.find(API + "/"), path.find(COMPATIBLE + "/"))
     return (path[at:] if at > 0 else path).rstrip("/") or "/"

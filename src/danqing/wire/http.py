@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 import danqing
 from danqing.core.errors import BadOrder, Fault, Internal, MethodRefused, NoSuchRoute
+from danqing.wire.dashscope import compatible, replies
 from danqing.wire.dashscope import routes as dashscope
 from danqing.wire.desk import Desk
-from danqing.wire.guard import Guard
+from danqing.wire.guard import COMPATIBLE, Guard
 from danqing.wire.native import routes as native
 
 TITLE = "Danqing"
@@ -24,17 +25,19 @@ def build(desk: Desk) -> FastAPI:
         title=TITLE, version=danqing.__version__, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     app.include_router(dashscope.router(desk))
+    app.include_router(compatible.router(desk))
     app.include_router(native.router(desk))
     app.add_exception_handler(Fault, _on_fault)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_middleware(Guard, answer=dashscope.refuse, observe=desk.meter.observe, crowd=desk.crowd)
+    app.add_middleware(Guard, answer=_refused, observe=desk.meter.observe, crowd=desk.crowd)
     return app
 
 
 async def _on_fault(request: Request, problem: Exception) -> Response:
     fault = problem if isinstance(problem, Fault) else Internal()
-    return dashscope.refuse(fault, request.state.request_id)
+    frames = replies.wants_frames(request.headers)
+    return _refused(fault, request.state.request_id, request.scope["path"], frames=frames)
 
 
 async def _on_http(request: Request, problem: Exception) -> Response:
@@ -42,8 +45,15 @@ async def _on_http(request: Request, problem: Exception) -> Response:
     status = problem.status_code if isinstance(problem, HTTPException) else 500
     text = f"Request method '{request.method[:16]}' is not supported."
     fault = {404: NoSuchRoute(), 405: MethodRefused(text)}.get(status, Internal())
-    return dashscope.refuse(fault, request.state.request_id)
+    return _refused(fault, request.state.request_id, request.scope["path"])
 
 
 async def _on_invalid(request: Request, _: Exception) -> Response:
-    return dashscope.refuse(BadOrder(), request.state.request_id)
+    return _refused(BadOrder(), request.state.request_id, request.scope["path"])
+
+
+def _refused(fault: Fault, request_id: str, path: str, *, frames: bool = False) -> Response:
+    """A fault in the words of the dialect whose path it is."""
+    if path.startswith(COMPATIBLE):
+        return compatible.refuse(fault, request_id)
+    return replies.refused(fault, request_id, frames=frames)

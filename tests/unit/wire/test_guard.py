@@ -17,6 +17,7 @@ E1 = "/api/v1/services/aigc/multimodal-generation/generation"
         (E1 + "/", E1),
         (E1 + "//", E1),
         ("/any/prefix" + E1, E1),
+        ("/any/compatible-mode/v1/images/generations/", "/compatible-mode/v1/images/generations"),
         ("/api/v1/", "/api/v1"),
         ("/", "/"),
         ("", "/"),
