@@ -39,10 +39,13 @@ async def _send(house: House, exchange: Exchange) -> httpx.Response:
     )
     found = (
         re.findall(r'"(?:image|url)":"(http[^"]+)"', answer.text)
-        if answer.headers["content-type"].endswith("json")
+        if answer.headers.get("content-type", "").startswith("application/json")
         else []
     )
     house.links = found or house.links
+    house.tasks += [
+        found for found in re.findall(r'"task_id":"([^"]+)"', answer.text) if found not in house.tasks
+    ]
     return answer
 
 
