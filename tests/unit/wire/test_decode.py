@@ -44,7 +44,7 @@ def ask(
     if parameters is not None:
         body["parameters"] = parameters
     envelope = decode.envelope(json.dumps(body).encode())
-    return decode.order(envelope, MODELS[envelope.model])
+    return decode.read(envelope, MODELS[envelope.model], decode.SYNC).order
 
 
 def refusal(*args: Any, **kwargs: Any) -> Fault:
@@ -167,7 +167,7 @@ def test_a_text_to_image_model_takes_no_picture() -> None:
 def test_a_wrong_input_is_refused(given: dict[str, Any], kind: type[Fault], message: str | None) -> None:
     envelope = decode.envelope(orjson.dumps({"model": "qwen-image-edit-max", **given}))
     with pytest.raises(kind) as caught:
-        decode.order(envelope, MODELS[envelope.model])
+        decode.read(envelope, MODELS[envelope.model], decode.SYNC)
     assert message is None or caught.value.message == message
 
 
@@ -401,4 +401,4 @@ def test_no_json_makes_anything_but_an_order_or_a_fault(
 ) -> None:
     envelope = decode.Envelope(model, {"model": model, "input": given_input, "parameters": parameters})
     with suppress(Fault):
-        assert isinstance(decode.order(envelope, MODELS[model]), Order)
+        assert isinstance(decode.read(envelope, MODELS[model], decode.SYNC).order, Order)

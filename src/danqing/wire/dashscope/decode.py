@@ -98,8 +98,3 @@ def read(envelope: Envelope, model: Model, route: str) -> Reading:
             raise
         return Reading(Order(model=model.name, prompt=prompt, count=limits.default_count), fault)
     return Reading(Order(model=model.name, prompt=prompt, sources=sources, **members))
-
-
-def order(envelope: Envelope, model: Model) -> Order:
-    """The order of a synchronous call."""
-    return read(envelope, model, SYNC).order

@@ -1,0 +1,350 @@
+"""The four shapes of a body, what each family makes of its values, and what is told late."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from danqing.catalogue.loader import load
+from danqing.core.errors import BadOrder, Fault, InputMalformed, InputMissing, InputNotObject
+from danqing.core.order import Remote
+from danqing.core.raster import Size
+from danqing.core.sizes import made
+from danqing.wire.dashscope import decode
+
+MODELS = load()
+URL = "https://host/a.png"
+GENERIC = "Required parameter({}) missing or invalid, please check the request parameters."
+
+
+def read(route: str, model: str, **body: Any) -> decode.Reading:
+    envelope = decode.envelope(json.dumps({"model": model, **body}).encode())
+    return decode.read(envelope, MODELS[model], route)
+
+
+def prompt(model: str = "wan2.2-t2i-flash", parameters: Any = None, **given: Any) -> decode.Reading:
+    given = {"prompt": "a red house", **given}
+    return read(decode.TEXT_TO_IMAGE, model, input=given, parameters=parameters)
+
+
+def edit(parameters: Any = None, model: str = "wanx2.1-imageedit", **given: Any) -> decode.Reading:
+    given = {"function": "description_edit", "prompt": "p", "base_image_url": URL, **given}
+    return read(decode.IMAGE_TO_IMAGE, model, input=given, parameters=parameters)
+
+
+def say(model: str, images: int = 0, route: str = decode.SYNC, **parameters: Any) -> decode.Reading:
+    content = [{"image": URL}] * images + [{"text": "a red house"}]
+    messages = [{"role": "user", "content": content}]
+    return read(route, model, input={"messages": messages}, parameters=parameters)
+
+
+def flat(**body: Any) -> decode.Reading:
+    return read(decode.COMPATIBLE, "qwen-image-3.0", **{"prompt": "p", **body})
+
+
+# a prompt
+
+
+@pytest.mark.parametrize(
+    ("given", "parameters", "taken"),
+    [
+        ({"negative_prompt": "fog"}, {}, "fog"),
+        ({}, {"negative_prompt": "rain"}, "rain"),
+        ({"negative_prompt": "fog"}, {"negative_prompt": "rain"}, "fog"),
+        ({"negative_prompt": None}, {"negative_prompt": "rain"}, "rain"),
+        ({"negative_prompt": "x" * 600}, {}, "x" * 500),
+        ({}, {}, None),
+    ],
+)
+def test_a_negative_prompt_is_found_in_either_place_and_the_input_s_wins(
+    given: dict[str, Any], parameters: Any, taken: str | None
+) -> None:
+    assert prompt(parameters=parameters, **given).order.negative_prompt == taken
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({}, InputMissing),
+        ({"input": "p"}, InputNotObject),
+        ({"input": {}}, BadOrder),
+        ({"input": {"prompt": 7}}, BadOrder),
+        ({"input": {"prompt": ""}}, BadOrder),
+        ({"input": {"prompt": "p"}, "parameters": []}, BadOrder),
+    ],
+)
+def test_a_wrong_structure_is_raised_where_a_task_would_tell_a_wrong_value(
+    body: dict[str, Any], kind: type[Fault]
+) -> None:
+    with pytest.raises(kind):
+        read(decode.TEXT_TO_IMAGE, "wan2.2-t2i-flash", **body)
+
+
+@pytest.mark.parametrize("parameters", [{"size": "1x1"}, {"n": 9}, {"seed": -1}, {"watermark": "yes"}])
+def test_a_wrong_value_of_a_task_is_told_late_beside_an_order_of_defaults(parameters: Any) -> None:
+    reading = prompt(parameters=parameters)
+    assert isinstance(reading.late, BadOrder)
+    assert (reading.order.prompt, reading.order.count, reading.order.sources) == ("a red house", 4, ())
+
+
+def test_the_same_value_is_refused_at_once_in_a_synchronous_call() -> None:
+    with pytest.raises(BadOrder):
+        say("wan2.6-t2i", n=9)
+    assert isinstance(say("wan2.6-t2i", route=decode.IMAGES, n=9).late, BadOrder)
+
+
+def test_an_unserved_mode_is_refused_at_once_even_in_a_task() -> None:
+    with pytest.raises(BadOrder, match="enable_interleave is not available"):
+        say("wan2.6-image", route=decode.IMAGES, enable_interleave=True)
+
+
+# pictures by name
+
+
+def test_pictures_by_name_keep_their_order() -> None:
+    given = {"prompt": "p", "images": [URL + "?1", URL + "?2"]}
+    order = read(decode.IMAGE_TO_IMAGE, "wan2.5-i2i-preview", input=given).order
+    assert order.sources == (Remote(URL + "?1"), Remote(URL + "?2"))
+    assert order.count == 4
+
+
+@pytest.mark.parametrize("images", [None, "https://host/a.png", {}, [], [URL] * 4])
+def test_pictures_are_a_list_of_one_to_three(images: Any) -> None:
+    with pytest.raises(BadOrder):
+        read(decode.IMAGE_TO_IMAGE, "wan2.5-i2i-preview", input={"prompt": "p", "images": images})
+
+
+def test_a_picture_that_is_none_is_told_late() -> None:
+    given = {"prompt": "p", "images": [{"url": URL}]}
+    late = read(decode.IMAGE_TO_IMAGE, "wan2.5-i2i-preview", input=given).late
+    assert isinstance(late, InputMalformed)
+
+
+# functions
+
+
+def test_an_edit_by_function_is_an_order_like_any_other_that_keeps_the_picture_s_size() -> None:
+    order = edit({"strength": 1, "size": "1*1", "n": 2}).order
+    assert (order.prompt, order.sources, order.count, order.size) == ("p", (Remote(URL),), 2, None)
+    assert order.knobs["strength"] == 1.0
+    assert made(MODELS["wanx2.1-imageedit"], order, Size(777, 555)) == Size(777, 555)
+
+
+@pytest.mark.parametrize(
+    ("given", "parameters", "message"),
+    [
+        ({"function": None}, {}, "Field required: input.function"),
+        ({"function": []}, {}, "expected one of description_edit"),
+        ({"base_image_url": None}, {}, "Field required: input.base_image_url"),
+        ({"prompt": None}, {}, "Field required: input.prompt"),
+        ({"function": "description_edit_with_mask"}, {}, "Field required: input.mask_image_url"),
+        ({"function": "expand"}, {"left_scale": 0.5}, "Range of left_scale should be"),
+        ({"function": "expand"}, {}, "function expand is not available on this service"),
+        ({"function": "super_resolution"}, {"upscale_factor": 5}, "Range of upscale_factor should be"),
+    ],
+)
+def test_a_wrong_or_unserved_function_is_refused_at_once(given: Any, parameters: Any, message: str) -> None:
+    with pytest.raises(BadOrder) as caught:
+        edit(parameters, **given)
+    assert message in caught.value.message
+
+
+def test_every_function_is_done_or_refused_by_name() -> None:
+    done = set()
+    for name in MODELS["wanx2.1-imageedit"].functions:
+        with suppress(BadOrder):
+            edit(function=name, mask_image_url=URL)
+            done.add(name)
+    assert done == {"description_edit", "stylization_all", "stylization_local", "remove_watermark"}
+
+
+# the flat body
+
+
+def test_the_flat_body_spells_sizes_with_an_x_and_knows_a_word_for_none() -> None:
+    assert flat(size="1024x768").order.size == Size(1024, 768)
+    assert flat(size="auto").order.size is None
+    with pytest.raises(BadOrder, match="<width>x<height>"):
+        flat(size="1024*768")
+
+
+def test_the_flat_body_has_its_parameters_at_the_top() -> None:
+    order = flat(n=2, seed=7, negative_prompt="fog", watermark=True, image=URL, stream=True).order
+    assert (order.count, order.seed, order.negative_prompt, order.watermark) == (2, 7, "fog", True)
+    assert order.sources == (Remote(URL),)
+
+
+@pytest.mark.parametrize("prompt", [None, "", 7, ["p"]])
+def test_the_flat_body_needs_a_prompt(prompt: Any) -> None:
+    with pytest.raises(BadOrder, match="Field 'prompt'"):
+        flat(prompt=prompt)
+
+
+@pytest.mark.parametrize("image", [None, [], {}, 7])
+def test_the_flat_body_has_a_picture_or_no_such_member(image: Any) -> None:
+    with pytest.raises(BadOrder, match="Field 'image'"):
+        flat(image=image)
+
+
+# sizes by family
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "last", "size"),
+    [
+        ("wan2.7-image", {}, None, (2048, 2048)),
+        ("wan2.7-image", {"size": "1K"}, None, (1024, 1024)),
+        ("wan2.7-image-pro", {"size": "4K"}, None, (4096, 4096)),
+        ("wan2.7-image", {}, (900, 506), (2720, 1520)),
+        ("wan2.6-image", {}, (1600, 900), (1696, 960)),
+        ("wan2.6-image", {"size": "1033*1032"}, (1600, 900), (1040, 1024)),
+        ("qwen-image-3.0", {}, (768, 1376), (1520, 2736)),
+        ("qwen-image-3.0", {"size": "2304*1728"}, None, (2304, 1728)),
+        ("qwen-image-2.0", {}, (1600, 900), (1360, 768)),
+        ("z-image-turbo", {}, None, (1024, 1536)),
+        ("wan2.6-t2i", {}, None, (1280, 1280)),
+    ],
+)
+def test_every_family_makes_the_size_that_the_contract_says(
+    model: str, parameters: Any, last: tuple[int, int] | None, size: tuple[int, int]
+) -> None:
+    order = say(model, images=last is not None, **parameters).order
+    assert made(MODELS[model], order, Size(*last) if last else None) == Size(*size)
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [("wan2.7-image", 4), ("wan2.6-t2i", 4), ("qwen-image-3.0", 1), ("z-image-turbo", 1)],
+)
+def test_the_count_without_n_is_the_family_s(model: str, count: int) -> None:
+    assert say(model).order.count == count
+
+
+def test_a_series_has_its_own_count_and_says_that_it_is_one() -> None:
+    order = say("wan2.7-image", enable_sequential=True).order
+    assert (order.count, order.knobs["enable_sequential"]) == (12, True)
+    assert "enable_sequential" not in say("wan2.7-image").order.knobs
+
+
+@pytest.mark.parametrize(
+    ("model", "characters"),
+    [("wan2.7-image", 5000), ("wan2.6-t2i", 2100), ("qwen-image-3.0", 4500), ("z-image-turbo", 800)],
+)
+def test_prompts_are_cut_where_the_family_cuts_them(model: str, characters: int) -> None:
+    messages = [{"role": "user", "content": [{"text": "雪" * 10_000}]}]
+    assert read(decode.SYNC, model, input={"messages": messages}).order.prompt == "雪" * characters
+
+
+# colours and boxes
+
+THIRDS = [{"hex": "#C2D1E6", "ratio": "33.33%"}, {"hex": "636574", "ratio": "33.33%"}]
+
+
+@pytest.mark.parametrize(
+    "palette",
+    [
+        [*THIRDS, {"hex": "#000000", "ratio": "33.34%"}],
+        [{"hex": "#000000", "ratio": part} for part in (50, 25.5, 24.5)],
+        [{"hex": "#000000", "ratio": part} for part in (0.5, 0.25, 0.25)],
+        [{"hex": "#000000", "ratio": "10%"}] * 10,
+    ],
+)
+def test_a_palette_that_makes_a_whole_is_taken(palette: Any) -> None:
+    assert "color_palette" not in say("wan2.7-image", color_palette=palette).order.knobs
+
+
+@pytest.mark.parametrize(
+    "palette",
+    [
+        "red",
+        [],
+        THIRDS,
+        [*THIRDS, {"hex": "#000000", "ratio": "33.33%"}],
+        [*THIRDS, {"hex": "#00000", "ratio": "33.34%"}],
+        [*THIRDS, {"hex": "#000000", "ratio": "33.340%"}],
+        [*THIRDS, {"hex": "#000000", "ratio": True}],
+        [*THIRDS, {"hex": "#000000"}],
+        [*THIRDS, "#000000"],
+        [{"hex": "#000000", "ratio": "1%"}] * 3,
+        [{"hex": "#000000", "ratio": part} for part in ("0.50%", "0.25%", "0.25%")],
+        [{"hex": "#000000", "ratio": -1}] * 3,
+        [{"hex": "#000000", "ratio": 9}] * 11,
+    ],
+)
+def test_any_other_palette_is_refused(palette: Any) -> None:
+    with pytest.raises(BadOrder) as caught:
+        say("wan2.7-image", color_palette=palette)
+    assert caught.value.field == "parameters.color_palette"
+
+
+@pytest.mark.parametrize("boxes", [[[]], [[[0, 0, 10, 10]]], [[[0, 0, 10, 10], [5, 5, 6, 6]]]])
+def test_boxes_for_each_picture_are_taken(boxes: Any) -> None:
+    assert say("wan2.7-image", 1, bbox_list=boxes).late is None
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        "x",
+        [],
+        [[], []],
+        [[[0, 0, 10]]],
+        [[[0, 0, 0, 10]]],
+        [[[0, 0, 1.5, 10]]],
+        [[[-1, 0, 1, 1]]],
+        ["x"],
+        [["x"]],
+    ],
+)
+def test_any_other_boxes_are_refused(boxes: Any) -> None:
+    with pytest.raises(BadOrder, match="bbox_list"):
+        say("wan2.7-image", 1, bbox_list=boxes)
+
+
+# anything at all
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 3000) | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+MEMBERS = sorted(
+    {
+        "n",
+        "size",
+        "seed",
+        "watermark",
+        "negative_prompt",
+        "prompt",
+        "images",
+        "function",
+        "base_image_url",
+        "image",
+    }
+    | {name for model in MODELS.values() for name in (*model.knobs, *model.modes)}
+)
+ROUTES = sorted({route for model in MODELS.values() for route in model.routes})
+
+
+@given(
+    st.sampled_from(sorted(MODELS)),
+    st.sampled_from(ROUTES),
+    st.dictionaries(st.sampled_from(MEMBERS), VALUES, max_size=4),
+    st.dictionaries(st.sampled_from(MEMBERS), VALUES, max_size=4),
+)
+def test_no_body_makes_anything_but_a_reading_or_a_fault(
+    model: str, route: str, given_input: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    document = {
+        **parameters,
+        "model": model,
+        "input": {"prompt": "p", **given_input},
+        "parameters": parameters,
+    }
+    with suppress(Fault):
+        decode.read(decode.Envelope(model, document), MODELS[model], route)
