@@ -1,4 +1,5 @@
-"""Writes docs/reference from the code that defines it: settings, models, error codes, the command line.
+"""Writes docs/reference from the code that defines it: settings, models, error codes, the command line,
+compatibility.
 
 `python -m tools.reference` writes the pages, `--check` fails when one is out of step.
 """
@@ -71,6 +72,7 @@ def models_page() -> str:
 def errors_page() -> str:
     """Every fault and what the DashScope dialect makes of it."""
     from danqing.core.errors import leaves
+    from danqing.wire.dashscope.compatible import CODES as COMPATIBLE
     from danqing.wire.dashscope.encode import CODES
 
     def rows() -> Iterator[Sequence[str]]:
@@ -82,7 +84,16 @@ def errors_page() -> str:
         '# Errors\n\nEvery error is JSON: `{"code", "message", "request_id"}`; `X-Request-ID` repeats the '
         "id. Messages about a parameter name it.\n\n"
     )
-    return intro + table(("code", "HTTP", "message", "inside"), rows())
+    mode = (
+        '\n## In the OpenAI-compatible mode\n\nThere an error is `{"error": {"message", "type", "param", "code"}}`, the id '
+        "is in the header alone, and these are named otherwise:\n\n"
+    )
+    named = (
+        (f"`{code}`", str(status), message, f"`{leaf.__name__}`")
+        for leaf, (status, code, message) in COMPATIBLE.items()
+    )
+    head = ("code", "HTTP", "message", "inside")
+    return intro + table(head, rows()) + mode + table(head, named)
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -113,11 +124,19 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
+def compatibility_page() -> str:
+    """Endpoint by family by parameter."""
+    from tools.compatibility import page
+
+    return page()
+
+
 BUILDERS: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "models.md": models_page,
     "errors.md": errors_page,
     "cli.md": cli_page,
+    "compatibility.md": compatibility_page,
 }
 
 
