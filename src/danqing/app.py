@@ -43,7 +43,8 @@ from danqing.pixels.decoders import Decoders
 from danqing.pixels.marks import mark
 from danqing.pixels.png import encode
 from danqing.profiles.loader import BadProfile, Profile, load_profile
-from danqing.settings import SERVER_NOTE, Settings
+from danqing.settings import SERVER_NOTE, BadSettings, Settings
+from danqing.settings import load as load_settings
 from danqing.store.life import Rules
 from danqing.store.lock import FolderHeld
 from danqing.store.migrations import Unusable
@@ -120,9 +121,11 @@ class FolderOperator:
         """Made by `folder_operator`."""
         self._keys, self._loop = keys, loop
 
-    def create_key(self, name: str, *, tenant: str) -> IssuedKey:
-        """A new key for the tenant."""
-        made = self._loop.run(self._keys.create(name, tenant=tenant))
+    def create_key(
+        self, name: str, *, tenant: str, region: str | None = None, workspace: str = ""
+    ) -> IssuedKey:
+        """A new key for the tenant. Raises ValueError for a region or workspace that is no name."""
+        made = self._loop.run(self._keys.create(name, tenant=tenant, region=region, workspace=workspace))
         return IssuedKey(made.record.key_id, made.secret)
 
     def list_keys(self) -> list[dict[str, Any]]:
@@ -136,7 +139,12 @@ class FolderOperator:
 
 @contextmanager
 def folder_operator(data: Path) -> Iterator[FolderOperator]:
-    """Hold the folder for one operator command. Raises StartRefused if a server holds it."""
+    """Hold the folder for one operator command. Raises StartRefused if a server holds it, or if its settings are
+    bad."""
+    try:
+        region = load_settings(data=data).server.region
+    except BadSettings as fault:
+        raise StartRefused(str(fault)) from fault
     with asyncio.Runner() as loop:
         store = SqliteStore(data / "danqing.sqlite3", SystemClock())
         try:
@@ -144,7 +152,8 @@ def folder_operator(data: Path) -> Iterator[FolderOperator]:
         except UNUSABLE as fault:
             raise StartRefused(str(fault)) from fault
         try:
-            yield FolderOperator(Keys(store, pepper=pepper(data), clock=SystemClock()), loop)
+            keys = Keys(store, pepper=pepper(data), clock=SystemClock(), region=region)
+            yield FolderOperator(keys, loop)
         finally:
             loop.run(store.close())
 
@@ -196,7 +205,7 @@ async def _serve(
     store = await _open_store(settings, clock)
     stack.push_async_callback(store.close)
     blobs = FolderBlobs(settings.data / "blobs", settings.data / "secrets")
-    keys = Keys(store, pepper=pepper(settings.data), clock=clock)
+    keys = Keys(store, pepper=pepper(settings.data), clock=clock, region=settings.server.region)
     lease_desk = LeaseDesk(store, blobs, finish=finisher(models), clock=clock)
     where = await _open_lease(settings, stack, LeaseServer(lease_desk, operator=operator_verbs(keys)))
     supervisor = Supervisor({"main": worker_command(settings, where)}, lease_desk, clock=clock)
@@ -396,7 +405,13 @@ def operator_verbs(keys: Keys) -> dict[tuple[str, str], Verb]:
     """Operator commands by method and path, for the lease socket."""
 
     async def create(asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        made = await keys.create(str(asked["name"]), tenant=str(asked["tenant"]))
+        region = asked.get("region")
+        made = await keys.create(
+            str(asked["name"]),
+            tenant=str(asked["tenant"]),
+            region=None if region is None else str(region),
+            workspace=str(asked.get("workspace", "")),
+        )
         return {"key_id": made.record.key_id, "key": made.secret}
 
     async def listed(_: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -439,6 +454,8 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "key_id": key.key_id,
         "name": key.name,
         "tenant": key.tenant,
+        "region": key.region,
+        "workspace": key.workspace,
         "created": key.created,
         "expires": key.expires,
         "revoked": key.revoked,

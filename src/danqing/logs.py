@@ -19,7 +19,7 @@ import structlog
 SECRET_NAMES = re.compile(r"authorization|secret|password|signature|pepper|(^|_)key$|api_?key", re.IGNORECASE)
 PROMPT_NAMES = frozenset({"prompt", "negative_prompt", "instruction", "text"})
 PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"sk-[0-9A-Za-z_-]{8,}"), "sk-[redacted]"),
+    (re.compile(r"\b(sk|st)-[0-9A-Za-z_-]{8,}"), r"\1-[redacted]"),
     (re.compile(r"(?i)\bbearer\s+[^\s\"',]+"), "Bearer [redacted]"),
     (re.compile(r"data:[^,\s\"']{0,128},[^\s\"']*"), "data:[redacted]"),
     (re.compile(r"(https?://[^\s\"'?#]*)\?[^\s\"']*"), r"\1?[redacted]"),

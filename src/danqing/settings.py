@@ -62,6 +62,11 @@ class Server(Section):
         description="scheme, host and path prefix that result links begin with; "
         "default: scheme and host of the request that asked",
     )
+    region: str = Field(
+        "cn-beijing",
+        pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$",
+        description="the region that this server stands for: keys of another one are refused",
+    )
     link_seconds: int = Field(86_400, ge=1, description="life of a result link")
     stop_seconds: float = Field(5.0, ge=0, description="how long a stopping server lets waiting calls finish")
 

@@ -23,7 +23,7 @@ def _talk(data: DataOption) -> Iterator[Operator]:
     try:
         with operator(data or default_data()) as found:
             yield found
-    except (CallFailed, OSError) as fault:
+    except (CallFailed, OSError, ValueError) as fault:
         typer.echo(f"danqing: {fault}", err=True)
         raise typer.Exit(1) from fault
 
@@ -31,12 +31,23 @@ def _talk(data: DataOption) -> Iterator[Operator]:
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="what the key is for, shown in lists")],
-    tenant: Annotated[str, typer.Option(help="whose jobs and quota the key uses")] = "default",
+    tenant: Annotated[
+        str, typer.Option("--tenant", "--account", help="whose jobs and quota the key uses")
+    ] = "default",
+    region: Annotated[
+        str | None,
+        typer.Option(
+            help="the region that the key belongs to (default: that of the server)", show_default=False
+        ),
+    ] = None,
+    workspace: Annotated[
+        str, typer.Option(help="the one workspace that the key is for (default: every one of the account)")
+    ] = "",
     data: DataOption = None,
 ) -> None:
     """Make a key and print it, alone on stdout. It is stored as a hash and cannot be shown again."""
     with _talk(data) as talk:
-        typer.echo(talk.create_key(name, tenant=tenant).secret)
+        typer.echo(talk.create_key(name, tenant=tenant, region=region, workspace=workspace).secret)
 
 
 @app.command("list")
@@ -50,7 +61,8 @@ def list_keys(data: DataOption = None, as_json: JsonOption = False) -> None:
     for key in keys:
         state = "revoked" if key["revoked"] else "active"
         made = datetime.fromtimestamp(key["created"], UTC).strftime("%Y-%m-%d %H:%M")
-        typer.echo(f"{key['key_id']}  {state:8} {made}  {key['tenant']:12} {key['name']}")
+        where = f"{key['region'] or 'home'}/{key['workspace'] or '*'}"
+        typer.echo(f"{key['key_id']}  {state:8} {made}  {key['tenant']:12} {where:16} {key['name']}")
 
 
 @app.command()

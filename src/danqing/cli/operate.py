@@ -21,8 +21,10 @@ from danqing.lease import address
 class Operator(Protocol):
     """What an operator may do with keys."""
 
-    def create_key(self, name: str, *, tenant: str) -> IssuedKey:
-        """A new key for the tenant."""
+    def create_key(
+        self, name: str, *, tenant: str, region: str | None = None, workspace: str = ""
+    ) -> IssuedKey:
+        """A new key for the tenant, of this installation's region unless another is named. Raises ValueError."""
         ...
 
     def list_keys(self) -> list[dict[str, Any]]:
@@ -68,9 +70,12 @@ class SocketOperator:
             raise CallFailed(str(told.get("error", f"the server answered {answer.status}")))
         return told
 
-    def create_key(self, name: str, *, tenant: str) -> IssuedKey:
+    def create_key(
+        self, name: str, *, tenant: str, region: str | None = None, workspace: str = ""
+    ) -> IssuedKey:
         """See Operator."""
-        told = self.ask("POST", "/keys", {"name": name, "tenant": tenant})
+        asked = {"name": name, "tenant": tenant, "region": region, "workspace": workspace}
+        told = self.ask("POST", "/keys", asked)
         return IssuedKey(told["key_id"], told["key"])
 
     def list_keys(self) -> list[dict[str, Any]]:

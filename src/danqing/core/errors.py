@@ -1,7 +1,7 @@
 """Everything that can go wrong, sorted by whose fault it is. Knows no status code and no foreign error name.
 
     Fault
-    ├── KeyFault          NoKey  BadKey
+    ├── KeyFault          NoKey  BadKey  WorkspaceUnknown  NotPermitted
     ├── RequestFault      NotJson  BodyTooLarge  BodyTooSlow  NoSuchRoute  MethodRefused
     ├── ModelFault        ModelMissing  UnknownModel  WrongEndpoint  ModelDenied  SyncRefused  AsyncRefused
     ├── OrderFault        BadOrder  InputMissing  InputNotObject  SameKeyOtherOrder  NotWaiting  OutputRefused
@@ -45,6 +45,14 @@ class NoKey(KeyFault):
 
 class BadKey(KeyFault):
     """The API key is unknown, expired or revoked."""
+
+
+class WorkspaceUnknown(KeyFault):
+    """The workspace is unknown, or is not one that this key may name."""
+
+
+class NotPermitted(KeyFault):
+    """The key may not do this."""
 
 
 class RequestFault(Fault):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key's record: `key_id` is the public first part, `mac` the HMAC-SHA-256 of the whole key under the pepper.
-    Times are wall-clock Unix seconds; `expires` and `revoked` are None for "not"."""
+    Times are wall-clock Unix seconds; `expires` and `revoked` are None for "not". `region` is empty for this
+    installation's own, `workspace` for the whole account (which is the tenant)."""
 
     key_id: str
     tenant: str
@@ -18,6 +19,20 @@ class ApiKey:
     expires: float | None = None
     revoked: float | None = None
     scopes: tuple[str, ...] = ("images",)
+    region: str = ""
+    workspace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request came in: the region that its address names, empty for this installation's own, and the
+    workspace that it asks for, None for the key's own."""
+
+    region: str = ""
+    workspace: str | None = None
+
+
+HERE = Place()
 
 
 @dataclass(frozen=True, slots=True)

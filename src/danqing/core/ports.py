@@ -122,6 +122,10 @@ class JobStore(Protocol):
         """All keys, oldest first."""
         ...
 
+    async def has_workspace(self, tenant: str, workspace: str) -> bool:
+        """Whether a key of the tenant that is not revoked carries this workspace."""
+        ...
+
     async def revoke_key(self, key_id: str) -> bool:
         """Revoke; False if there is no such key."""
         ...

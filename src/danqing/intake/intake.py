@@ -26,12 +26,13 @@ from danqing.core.errors import (
     WrongEndpoint,
 )
 from danqing.core.job import Draft, Job, Page, Search, State, final
+from danqing.core.keys import HERE, Place
 from danqing.core.models import Model, Rate
 from danqing.core.order import Brief, Inline, Order, Source
 from danqing.core.ports import Clock, JobStore
 from danqing.intake.arrivals import Arrivals, definite, so_far
 from danqing.intake.inputs import Inputs
-from danqing.intake.keys import Caller, Keys
+from danqing.intake.keys import Caller, Keys, Token
 from danqing.intake.limits import Limiter
 
 SEEDS = 2**31
@@ -97,9 +98,13 @@ class Intake:
         served = [model for model in self._models.values() if route in model.routes]
         return max((model.most_images for model in served), default=0)
 
-    async def who(self, secret: str | None) -> Caller:
-        """The caller behind a key. Raises NoKey, BadKey."""
-        return await self._keys.check(secret)
+    async def who(self, secret: str | None, place: Place = HERE) -> Caller:
+        """The caller behind a key, at the place where the request came in. Raises NoKey, BadKey, WorkspaceUnknown."""
+        return await self._keys.check(secret, place)
+
+    def lend(self, caller: Caller, seconds: int) -> Token:
+        """A temporary key of the caller's. Raises NotPermitted."""
+        return self._keys.lend(caller, seconds)
 
     async def may(self, caller: Caller, name: str, route: str, mode: str) -> Model:
         """The model, if this caller may use it here, so, and now. `route` is a key of `Model.routes`, `mode`

@@ -173,6 +173,8 @@ def read_key(row: RowMapping) -> ApiKey:
         expires=row["expires"],
         revoked=row["revoked"],
         scopes=tuple(json.loads(row["scopes"])),
+        region=row["region"],
+        workspace=row["workspace"],
     )
 
 
@@ -187,6 +189,8 @@ def key_values(key: ApiKey) -> dict[str, Any]:
         "created": key.created,
         "expires": key.expires,
         "revoked": key.revoked,
+        "region": key.region,
+        "workspace": key.workspace,
     }
 
 

@@ -333,6 +333,10 @@ class SqliteStore:
         """See `JobStore`."""
         return [rows.read_key(row) for row in await self._read(statements.all_api_keys())]
 
+    async def has_workspace(self, tenant: str, workspace: str) -> bool:
+        """See `JobStore`."""
+        return bool(await self._read(statements.find_workspace(tenant, workspace)))
+
     async def revoke_key(self, key_id: str) -> bool:
         """See `JobStore`."""
 

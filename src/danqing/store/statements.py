@@ -434,6 +434,16 @@ def revoke(key_id: str, wall: float) -> Update:
 
 
 @verb
+def find_workspace(tenant: str, workspace: str) -> Select[Any]:
+    """A key in force that carries this workspace of the account, in any region."""
+    return (
+        select(api_key.c.key_id)
+        .where(api_key.c.tenant == tenant, api_key.c.workspace == workspace, api_key.c.revoked.is_(None))
+        .limit(1)
+    )
+
+
+@verb
 def find_account(tenant: str) -> Select[Any]:
     """A balance."""
     return select(account).where(account.c.tenant == tenant)

@@ -161,7 +161,26 @@ api_key = Table(
     Column("created", Float, nullable=False),
     Column("expires", Float),
     Column("revoked", Float),
+    Column("region", Text, nullable=False, server_default=""),  # empty: this installation's own
+    Column("workspace", Text, nullable=False, server_default=""),  # empty: the whole account (the tenant)
 )
+Index("api_key_workspace", api_key.c.tenant, api_key.c.workspace)
+
+upload = Table(
+    "upload",  # files that callers sent ahead, under the names by which their orders will call them
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("blob", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("digest", Text, nullable=False),  # SHA-256 of the bytes: the same file may come twice
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    UniqueConstraint("blob", name="upload_blob"),
+)
+Index("upload_tenant", upload.c.tenant, upload.c.size)
+Index("upload_expires", upload.c.expires)
 
 mark = Table(
     "mark",  # facts about the file itself, such as the boot its monotonic times belong to

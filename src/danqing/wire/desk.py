@@ -54,12 +54,6 @@ class Desk:
         return {"Server-Timing": f"work;dur={seen.wall * 1000:.1f}"} if seen is not None and seen.wall else {}
 
 
-def bearer(header: str | None) -> str | None:
-    """The key of an Authorization header; the scheme is spelt in any case."""
-    scheme, _, key = (header or "").strip().partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None
-
-
 def _base(request: Request) -> str:
     """Scheme and host as the client wrote them; the socket's own address where the header is no host."""
     host = request.headers.get("host", "")

@@ -47,7 +47,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         call = _Call(scope, send)
-        scope["path"] = plain(scope["path"])
+        whole, scope["path"] = scope["path"], plain(scope["path"])
+        scope["state"]["prefix"] = prefix(whole)
         began = time.perf_counter()
         try:
             with self._crowd.inside(scope):
@@ -160,5 +161,9 @@ def plain(path: str) -> str:
     """The path that routes are matched against: without what stands before `/api/v1` or `/compatible-mode/v1`, so
     that a client's base URL may have any prefix, and without a slash at the end, which official clients add and no
     redirect may answer."""
-    at = max(path.find(API + "/"), path.find(COMPATIBLE + "/"))
-    return (path[at:] if at > 0 else path).rstrip("/") or "/"
+    return path[len(prefix(path)) :].rstrip("/") or "/"
+
+
+def prefix(path: str) -> str:
+    """What stands before `/api/v1` or `/compatible-mode/v1` in a path; empty where neither is in it."""
+    return path[: max(path.find(API + "/"), path.find(COMPATIBLE + "/"), 0)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from danqing.core.errors import BadKey, NoKey
-from danqing.intake.keys import ALPHABET, CACHE_SECONDS, Keys, key_id, new_secret
+from danqing.core.errors import BadKey, NoKey, NotPermitted, WorkspaceUnknown
+from danqing.core.keys import Place
+from danqing.intake.keys import ALPHABET, CACHE_SECONDS, REGION, Keys, key_id, new_secret
 from danqing.store.sqlite import SqliteStore
 from tests.support.clock import VirtualClock
 
@@ -131,3 +133,110 @@ async def test_keys_are_listed_oldest_first(keys: Keys, clock: VirtualClock) -> 
 def test_a_short_pepper_is_refused(store: SqliteStore, clock: VirtualClock) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Keys(store, pepper=b"short", clock=clock)
+
+
+# regions and workspaces
+
+
+async def test_a_key_of_another_region_is_refused_and_good_under_its_own(keys: Keys) -> None:
+    made = await keys.create("abroad", tenant="acme", region="ap-southeast-1")
+    with pytest.raises(BadKey):
+        await keys.check(made.secret)
+    with pytest.raises(BadKey):
+        await keys.check(made.secret, Place("cn-beijing"))
+    assert (await keys.check(made.secret, Place("ap-southeast-1"))).tenant == "acme"
+
+
+async def test_a_key_of_this_region_is_refused_under_another(keys: Keys) -> None:
+    made = await keys.create("laptop", tenant="acme")
+    assert made.record.region == REGION
+    assert (await keys.check(made.secret, Place(REGION))).tenant == "acme"
+    with pytest.raises(BadKey):
+        await keys.check(made.secret, Place("us-east-1"))
+
+
+async def test_a_key_from_before_regions_belongs_to_whatever_region_this_is(
+    store: SqliteStore, clock: VirtualClock, keys: Keys
+) -> None:
+    made = await keys.create("old", tenant="acme")
+    await store.add_key(replace(made.record, key_id="00000000", region=""))
+    moved = Keys(store, pepper=PEPPER, clock=clock, region="eu-central-1")
+    with pytest.raises(BadKey):
+        await moved.check(made.secret)
+    assert (await store.key("00000000")).region == ""  # type: ignore[union-attr]
+
+
+async def test_a_key_of_the_account_names_any_of_its_workspaces(keys: Keys) -> None:
+    main = await keys.create("main", tenant="acme")
+    one = await keys.create("one", tenant="acme", workspace="ws-1")
+    await keys.create("two", tenant="acme", workspace="ws-2")
+    await keys.create("theirs", tenant="other", workspace="ws-3")
+    assert (await keys.check(main.secret)).workspace == ""
+    assert (await keys.check(one.secret)).workspace == "ws-1"
+    assert (await keys.check(main.secret, Place(workspace="ws-2"))).workspace == "ws-2"
+    assert (await keys.check(one.secret, Place(workspace="ws-1"))).workspace == "ws-1"
+    for secret, workspace in (
+        *((main.secret, wrong) for wrong in ("ws-3", "ws-4", "ws 1", "'; --", "ws-1\n", "x" * 99)),
+        (one.secret, "ws-2"),
+    ):
+        with pytest.raises(WorkspaceUnknown):
+            await keys.check(secret, Place(workspace=workspace))
+
+
+async def test_a_workspace_goes_with_its_last_key(keys: Keys) -> None:
+    main = await keys.create("main", tenant="acme")
+    one = await keys.create("one", tenant="acme", workspace="ws-1")
+    await keys.revoke(one.record.key_id)
+    with pytest.raises(WorkspaceUnknown):
+        await keys.check(main.secret, Place(workspace="ws-1"))
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "ä", "x" * 65, "-a", "a\n"])
+async def test_a_region_or_workspace_that_is_no_name_makes_no_key(name: str, keys: Keys) -> None:
+    with pytest.raises(ValueError, match="not a name"):
+        await keys.create("bad", tenant="acme", region=name)
+    if name:
+        with pytest.raises(ValueError, match="not a name"):
+            await keys.create("bad", tenant="acme", workspace=name)
+    assert list(await keys.list()) == []
+
+
+# temporary keys
+
+
+async def test_a_temporary_key_has_its_parents_rights_until_its_time(keys: Keys, clock: VirtualClock) -> None:
+    made = await keys.create("laptop", tenant="acme", region="us-east-1", workspace="ws-1")
+    parent = await keys.check(made.secret, Place("us-east-1"))
+    token = keys.lend(parent, 60)
+    assert token.secret.startswith("st-")
+    assert token.expires == int(clock.wall()) + 60
+    caller = await keys.check(token.secret, Place("us-east-1"))
+    assert caller == replace(parent, temporary=True)
+    with pytest.raises(BadKey):
+        await keys.check(token.secret)
+    clock.advance(60.0)
+    with pytest.raises(BadKey):
+        await keys.check(token.secret, Place("us-east-1"))
+
+
+async def test_a_temporary_key_ends_with_its_parent_and_makes_no_other(keys: Keys) -> None:
+    made = await keys.create("laptop", tenant="acme")
+    token = keys.lend(await keys.check(made.secret), 1800)
+    caller = await keys.check(token.secret)
+    with pytest.raises(NotPermitted):
+        keys.lend(caller, 1800)
+    await keys.revoke(made.record.key_id)
+    with pytest.raises(BadKey):
+        await keys.check(token.secret)
+
+
+async def test_a_temporary_key_that_was_changed_anywhere_is_refused(keys: Keys) -> None:
+    made = await keys.create("laptop", tenant="acme")
+    secret = keys.lend(await keys.check(made.secret), 60).secret
+    for place in range(len(secret)):
+        other = "1" if secret[place] != "1" else "2"
+        with pytest.raises(BadKey):
+            await keys.check(secret[:place] + other + secret[place + 1 :])
+    for wrong in (secret + "0", secret[:-1], secret + "\n", secret.upper(), "st-", "st-" + "ä" * 98):
+        with pytest.raises(BadKey):
+            await keys.check(wrong)

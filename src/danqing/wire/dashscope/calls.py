@@ -20,9 +20,9 @@ from danqing.core.job import Job
 from danqing.core.models import Model
 from danqing.intake.intake import Ticket
 from danqing.intake.keys import Caller
-from danqing.wire import body
+from danqing.wire import body, door
 from danqing.wire.dashscope import decode
-from danqing.wire.desk import Desk, bearer
+from danqing.wire.desk import Desk
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,9 +49,9 @@ def limits(desk: Desk, route: str) -> body.Limits:
 
 
 async def known(request: Request, desk: Desk, room: body.Limits) -> Caller:
-    """Who calls. Raises NoKey, BadKey; the body is then read and dropped."""
+    """Who calls. Raises a KeyFault; the body is then read and dropped."""
     try:
-        return await desk.intake.who(bearer(request.headers.get("authorization")))
+        return await door.who(request, desk)
     except KeyFault:
         await body.discard(request, room)
         raise

@@ -26,6 +26,11 @@ class Row:
 _INVALID = "InvalidParameter"
 _URL = "The provided URL does not appear to be valid. Ensure it is correctly formatted."
 _GENERIC = "Required parameter(xxx) missing or invalid, please check the request parameters."
+_WORKSPACE = (
+    "Access denied: Either you are not authorized to access this workspace, or the workspace does not exist. Please:"
+    "\nVerify the workspace configuration."
+    "\nCheck your API endpoint settings. Ensure you are targeting the correct environment."
+)
 _LATER = "An internal error has occured, please try again later or contact service support."
 
 # Codes and texts of the wire contract, sections 4.3 to 4.5; "occured" is the service's own spelling. Ours are
@@ -33,6 +38,8 @@ _LATER = "An internal error has occured, please try again later or contact servi
 CODES: Mapping[type[e.Fault], Row] = {
     e.NoKey: Row(401, "InvalidApiKey", "No API-key provided."),
     e.BadKey: Row(401, "InvalidApiKey", "Invalid API-key provided."),
+    e.WorkspaceUnknown: Row(401, "NOT AUTHORIZED", _WORKSPACE),
+    e.NotPermitted: Row(403, "AccessDenied", "Access denied."),
     e.NotJson: Row(400, _INVALID, "Required body invalid, please check the request body format."),
     e.BodyTooLarge: Row(400, "BadRequest.TooLarge", "Payload Too Large."),
     e.BodyTooSlow: Row(408, "RequestTimeOut", "The request body did not arrive in time."),

@@ -12,12 +12,12 @@ from starlette.responses import Response
 
 from danqing.core.job import State
 from danqing.intake.keys import Caller
-from danqing.wire import body
+from danqing.wire import body, door
 from danqing.wire.dashscope import replies, tasks
 from danqing.wire.dashscope.encode import Answer
 from danqing.wire.dashscope.schema import Failure
 from danqing.wire.dashscope.task_schema import Cancelled, Task, TaskList
-from danqing.wire.desk import Desk, bearer
+from danqing.wire.desk import Desk
 from danqing.wire.guard import API
 
 IGNORED = body.Limits(most=64 * 1024, seconds=5.0, grace=5.0)
@@ -71,7 +71,7 @@ def router(desk: Desk) -> APIRouter:
 
 
 async def _caller(request: Request, desk: Desk, what: str) -> Caller:
-    caller = await desk.intake.who(bearer(request.headers.get("authorization")))
+    caller = await door.who(request, desk)
     desk.intake.poll(caller, what)
     return caller
 

@@ -15,7 +15,8 @@ from danqing.core.errors import NoSuchRoute
 from danqing.core.job import Job, State
 from danqing.core.ports import LinkDead, LinkExpired, LinkForged
 from danqing.intake.health import Vital
-from danqing.wire.desk import Desk, bearer
+from danqing.wire import door
+from danqing.wire.desk import Desk
 
 AUDIT_SECONDS = 60.0
 """The auditor reads whole tables: scrapes within this time share its counts."""
@@ -44,7 +45,7 @@ def router(desk: Desk) -> APIRouter:
     @routes.get("/progress/{request_id}")
     async def progress(request: Request, request_id: str) -> Response:
         """How far a waiting call of the same tenant is, by the `X-Request-ID` that it was sent with."""
-        caller = await desk.intake.who(bearer(request.headers.get("authorization")))
+        caller = await door.who(request, desk)
         job = await desk.intake.get(caller, desk.calls.get((caller.tenant, request_id), request_id))
         if job is None:
             raise NoSuchRoute

@@ -1,0 +1,73 @@
+"""Temporary keys over HTTP. The answer has no `request_id`: the service gives none here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from danqing.core.errors import BadOrder
+from danqing.wire import body, door
+from danqing.wire.dashscope import replies
+from danqing.wire.dashscope.encode import Answer
+from danqing.wire.dashscope.schema import Failure
+from danqing.wire.desk import Desk
+from danqing.wire.guard import API
+
+FIELD = "expire_in_seconds"
+DEFAULT, LEAST, MOST = 60, 1, 1800
+IGNORED = body.Limits(most=64 * 1024, seconds=5.0, grace=5.0)
+"""What the request may carry as a body, which is not looked at."""
+
+_PARAMETERS: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": FIELD,
+            "in": "query",
+            "required": False,
+            "schema": {"type": "integer", "minimum": LEAST, "maximum": MOST, "default": DEFAULT},
+        }
+    ]
+}
+
+
+class Token(BaseModel):
+    """A key that ends by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: Annotated[str, Field(pattern="^st-")]
+    expires_at: Annotated[int, Field(description="Unix seconds")]
+
+
+def router(desk: Desk) -> APIRouter:
+    """The route of temporary keys over a desk."""
+    routes = APIRouter(prefix=f"{API}/tokens", tags=["DashScope keys"])
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"model": Token, "description": "the key and its end"},
+        "4XX": {"model": Failure, "description": "the request was refused"},
+        "5XX": {"model": Failure, "description": "the service failed"},
+    }
+
+    @routes.post("", openapi_extra=_PARAMETERS, responses=responses)
+    async def lend(request: Request) -> Response:
+        """A temporary key with the rights of the key that asks; it cannot be revoked but with that one."""
+        await body.discard(request, IGNORED)
+        caller = await door.who(request, desk)
+        desk.intake.poll(caller, "token")
+        token = desk.intake.lend(caller, seconds(request.query_params.get(FIELD)))
+        return replies.written(Answer(200, {"token": token.secret, "expires_at": token.expires}))
+
+    return routes
+
+
+def seconds(given: str | None) -> int:
+    """The life that a request asks for. Raises BadOrder."""
+    if given is None or given == "":
+        return DEFAULT
+    if given.isascii() and given.isdecimal() and len(given) <= 9 and LEAST <= int(given) <= MOST:
+        return int(given)
+    raise BadOrder(f"Range of {FIELD} should be [{LEAST}, {MOST}]", field=FIELD)
