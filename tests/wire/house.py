@@ -1,7 +1,8 @@
 """The service without its engine: real routes, intake, store, blobs and decoders; a worker that paints one colour.
 
 The worker paints the whole picture in the colour of the last input's first pixel, grey where there is none, so that a
-transcript can see which input counted. It marks a picture as the server does when the order asks for it.
+transcript can see which input counted. It marks a picture as the server does when the order asks for it. A prompt may
+say what goes wrong: `[lose 2]` that the second picture may not be shown, `[lose all]` that none may.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from PIL import Image as Pillow
 from danqing.blobs.folder import FolderBlobs
 from danqing.catalogue.loader import load
 from danqing.core.blobkeys import input_key, new_nonce, result_key
+from danqing.core.errors import OutputRefused
 from danqing.core.job import Image, Lease
 from danqing.core.raster import Raster
 from danqing.intake.health import Vital, WorkerVital
@@ -77,6 +79,10 @@ class House:
     )
     links: list[str] = field(default_factory=list)
     seen: list[Lease] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+    """Ids of the tasks submitted so far."""
+    others: dict[str, str] = field(default_factory=dict)
+    """Keys by the mark that stands for them."""
 
     async def deed(self, line: str) -> None:
         """Do what a `%` line says."""
@@ -134,13 +140,35 @@ async def _stop(house: House) -> None:
     asyncio.get_running_loop().call_later(0.2, house.intake.close)
 
 
+async def _settle(house: House) -> None:
+    """Until everything that was asked for has ended."""
+    for _ in range(1000):
+        figures = await house.store.figures()
+        if not figures["queue_length"] + figures["running"]:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("jobs do not end")
+
+
+async def _begin(house: House) -> None:
+    """A worker takes the next job and does nothing about it."""
+    assert (await house.store.news("worker-9", room=1, seconds=10.0)).leases
+
+
+async def _sweep(house: House) -> None:
+    await house.store.sweep()
+
+
 DEEDS: dict[str, Callable[..., Any]] = {
     "advance": _advance,
+    "begin": _begin,
     "lose": _lose,
     "patience": _patience,
     "quota": _quota,
     "rates": _rates,
     "revoke": _revoke,
+    "settle": _settle,
+    "sweep": _sweep,
     "stop": _stop,
     "unready": _unready,
     "worker": _worker,
@@ -169,12 +197,21 @@ MARKS: dict[str, Callable[..., str]] = {
     "key": lambda house: house.key,
     "link": lambda house, n="1": house.links[int(n) - 1],
     "otherkey": lambda house: OTHER_KEY,
+    "foreignkey": lambda house: house.others["foreign"],
+    "secondkey": lambda house: house.others["second"],
+    "task": lambda house, n="1": house.tasks[int(n) - 1],
+    "china": lambda house, hours="0": china(house.clock.wall() + 3600 * float(hours)),
     "png": lambda house, size, colour="grey": _uri(save(flat(size, colour), "PNG"), "png"),
     "characters": lambda house, count: "雪" * int(count),
     "uri": lambda house, count: "data:image/png;base64,".ljust(int(count), "A"),
     "text": lambda house, count: "<" * int(count),
 }
 OTHER_KEY = "sk-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcd000000"
+
+
+def china(wall: float) -> str:
+    """A moment as a list's query spells it."""
+    return datetime.fromtimestamp(wall + 8 * 3600, UTC).strftime("%Y%m%d%H%M%S")
 
 
 @asynccontextmanager
@@ -201,6 +238,8 @@ async def opened(folder: Path, *, decoders: int = 1) -> AsyncIterator[House]:
         )
         key = (await keys.create("test", tenant="acme")).secret
         house = House(client, clock, store, blobs, intake, keys, desk, key, place)
+        for name, tenant in (("second", "acme"), ("foreign", "other")):
+            house.others[name] = (await keys.create(name, tenant=tenant)).secret
         arrivals = asyncio.ensure_future(intake.arrivals.run())
         stack.push_async_callback(_ended, arrivals)
         await _worker(house, "works")
@@ -254,12 +293,19 @@ async def _paint(house: House, lease: Lease) -> None:
         raster = marks.mark(raster, load()[brief.model].labels["watermark"])
     data = await asyncio.to_thread(png.encode, raster)
     day = datetime.fromtimestamp(house.clock.wall(), UTC).strftime("%Y%m%d")
+    told = re.match(r"\[lose (\d|all)\]", brief.prompt)
+    if told is not None and told[1] == "all":
+        await house.store.fail(lease.token, OutputRefused())
+        return
+    lost = {int(told[1]) - 1: OutputRefused()} if told is not None else {}
     images = []
     for index in range(brief.count):
+        if index in lost:
+            continue
         key = result_key(lease.job_id, index, day, new_nonce())
         await house.blobs.write(key, data)
         images.append(Image(key, brief.size, hashlib.sha256(data).hexdigest()))
-    await house.store.succeed(lease.token, images)
+    await house.store.succeed(lease.token, images, lost)
 
 
 async def _colour(house: House, lease: Lease) -> tuple[int, ...]:
