@@ -18,10 +18,11 @@ from pathlib import Path
 
 from danqing.core.errors import EngineFailed
 from danqing.core.job import Beat
+from danqing.core.uploads import Kept
 from danqing.store.sqlite import SqliteStore
 from tests.contract.stores import FILE
 from tests.support.clock import VirtualClock
-from tests.support.jobs import claim, draft, pictures
+from tests.support.jobs import claim, draft, pictures, sent
 
 
 def killer(point: str, count: int) -> Callable[[str], None]:
@@ -52,6 +53,8 @@ async def work(folder: Path, point: str, count: int) -> None:
         order = draft(f"job-{n}", count=2, idempotency_key=f"key-{n}", fingerprint="f", run_seconds=120.0)
         await store.submit("ann", order)
         note(f"submitted job-{n}")
+    assert await store.keep_upload(sent("up-1", clock.wall()), 100) is Kept.KEPT
+    note("uploaded up-1")
     for end in ("succeed", "fail", "release", "cancel"):
         lease = await claim(store)
         note(f"claimed {lease.job_id} {lease.token} {end}")

@@ -51,6 +51,8 @@ async def check(folder: Path, label: str) -> None:
             order = draft(f"{job_id}-again", count=2, idempotency_key=job.idempotency_key, fingerprint="f")
             again = await store.submit("ann", order)
             assert (again.replayed, again.job.id) == (True, job_id)
+        for name in (ack[1] for ack in acks if ack[0] == "uploaded"):
+            assert await store.upload("ann", name) is not None, f"{name} was acknowledged and is lost"
         for job_id, end in ended.items():
             job = await store.get("ann", job_id)
             assert job is not None

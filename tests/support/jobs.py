@@ -6,11 +6,12 @@ import hashlib
 import itertools
 from typing import Any
 
-from danqing.core.blobkeys import result_key
+from danqing.core.blobkeys import new_nonce, result_key, upload_key
 from danqing.core.job import Draft, Image, Lease
 from danqing.core.order import Brief
 from danqing.core.ports import JobStore
 from danqing.core.raster import Size
+from danqing.core.uploads import Upload
 
 _numbers = itertools.count()
 
@@ -58,3 +59,9 @@ async def audited(store: JobStore) -> bool:
     counts = await store.audit()
     assert not any(counts.values()), counts
     return True
+
+
+def sent(key: str, now: float, *, tenant: str = "ann", size: int = 10, content: str = "") -> Upload:
+    """A file sent ahead, with a life of 48 hours; its bytes lie elsewhere with every call."""
+    blob = upload_key(tenant, new_nonce())
+    return Upload(key, tenant, "miniature", blob, size, digest(content), now, now + 48 * 3600.0)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from danqing.blobs import secret_keys
 from danqing.blobs.links import Links
-from danqing.core.blobkeys import is_input, is_result
+from danqing.core.blobkeys import is_input, is_result, is_upload
 from danqing.core.errors import Unavailable
-from danqing.core.ports import LinkDead
+from danqing.core.ports import LinkDead, Poured, Seal
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _DRAFT = ".draft-"
+_LUMP = 1024 * 1024
+"""Bytes that `pour` gathers before it writes them."""
 _TRIES = 3
 """Of a write against a `remove` that takes the emptied folder away in between."""
 
@@ -39,6 +43,20 @@ class FolderBlobs:
     async def write(self, key: str, data: bytes) -> None:
         """See `BlobStore`. Raises ValueError for a key outside the grammar of `core.blobkeys`."""
         await asyncio.to_thread(self._write, self._path(key), data)
+
+    async def pour(self, key: str, parts: AsyncIterator[bytes]) -> Poured:
+        """See `BlobStore`. Raises ValueError for a key outside the grammar."""
+        path = self._path(key)
+        draft = await asyncio.to_thread(self._begin, path)
+        try:
+            poured = await _poured(draft, parts)
+            await asyncio.to_thread(self._finish, draft, path)
+        except BaseException as error:
+            draft.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise Unavailable from error
+            raise
+        return poured
 
     async def read(self, key: str) -> bytes | None:
         """See `BlobStore`. Raises ValueError for a key outside the grammar."""
@@ -61,6 +79,18 @@ class FolderBlobs:
     def link(self, key: str, *, base: str, expires: int) -> str:
         """See `BlobStore`. Raises ValueError for a key that is not a result's."""
         return self._links.sign(key, base=base, expires=expires)
+
+    def seal(self, text: str) -> Seal:
+        """See `BlobStore`."""
+        return self._links.seal(text)
+
+    def knows(self, key_id: str) -> bool:
+        """See `BlobStore`."""
+        return self._links.knows(key_id)
+
+    def sealed(self, text: str, seal: Seal) -> bool:
+        """See `BlobStore`."""
+        return self._links.sealed(text, seal)
 
     async def follow(self, path: str, query: str, now: float) -> bytes:
         """See `BlobStore`."""
@@ -97,6 +127,32 @@ class FolderBlobs:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+        self._settle(path)
+
+    def _begin(self, path: Path) -> Path:
+        """A new draft of what will be there, which keeps the folder from being taken away."""
+        for left in reversed(range(_TRIES)):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                draft = path.with_name(_DRAFT + secrets.token_hex(8))
+                draft.open("xb").close()
+                break
+            except FileNotFoundError:
+                if not left:
+                    raise
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise Unavailable from error
+                raise
+        return draft
+
+    def _finish(self, draft: Path, path: Path) -> None:
+        with draft.open("ab") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+        self._settle(path)
+
+    def _settle(self, path: Path) -> None:
         # Every folder on the way, new or not: it may be one that another write has made and not synced yet. From the
         # leaf up, because the first sync usually takes the others along.
         for folder in [*self._folders(path), self._root]:
@@ -127,7 +183,29 @@ class FolderBlobs:
 
 
 def _is_key(key: str) -> bool:
-    return is_result(key) or is_input(key)
+    return is_result(key) or is_input(key) or is_upload(key)
+
+
+async def _poured(draft: Path, parts: AsyncIterator[bytes]) -> Poured:
+    """The bytes to the draft, a lump at a time."""
+    seen, size = hashlib.sha256(), 0
+    lump = bytearray()
+
+    def write(file: BinaryIO) -> None:
+        seen.update(lump)
+        file.write(lump)
+        file.flush()
+        lump.clear()
+
+    with draft.open("ab") as file:
+        async for part in parts:
+            size += len(part)
+            lump += part
+            if len(lump) >= _LUMP:
+                await asyncio.to_thread(write, file)
+        if lump:
+            await asyncio.to_thread(write, file)
+    return Poured(size, seen.hexdigest())
 
 
 def _read(path: Path) -> bytes | None:

@@ -2,6 +2,8 @@
 
     {base}/results/<key>?Expires=<unix seconds>&OSSAccessKeyId=<key id>&Signature=<Base64, URL-encoded>
 
+The same keys seal other texts for `core.ports.BlobStore`, under a word of their own, so that no seal is a link.
+
 The names of the query are those of an OSS V1 link, which clients of the hosted service may look at; the signature is
 ours: HMAC-SHA-256 over `v1|key id|GET|path|expires`. HEAD is answered as GET is, with the same signature. The path
 may name a result and nothing else, so an input is never served back.
@@ -19,7 +21,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from danqing.core.blobkeys import is_result
-from danqing.core.ports import LinkExpired, LinkForged
+from danqing.core.ports import LinkExpired, LinkForged, Seal
 
 PREFIX = "/results/"
 _NAMES = {"Expires", "OSSAccessKeyId", "Signature"}
@@ -54,6 +56,20 @@ class Links:
         query = f"Expires={expires}&OSSAccessKeyId={self._newest.id}&Signature={quote(mac, safe='')}"
         return f"{base.rstrip('/')}{path}?{query}"
 
+    def seal(self, text: str) -> Seal:
+        """Sign a text with the newest key."""
+        return Seal(self._newest.id, _code(self._newest, text))
+
+    def knows(self, key_id: str) -> bool:
+        """Whether there is a key of this id."""
+        return key_id in self._keys
+
+    def sealed(self, text: str, seal: Seal) -> bool:
+        """Whether one of the keys signed that text so."""
+        secret = self._keys.get(seal.key_id)
+        good = _code(LinkKey(seal.key_id, secret or b""), text)
+        return hmac.compare_digest(seal.code, good) and secret is not None
+
     def read(self, path: str, query: str, now: float) -> str:
         """The blob key behind a path and query as they came. Raises LinkForged, then LinkExpired."""
         key = path.removeprefix(PREFIX)
@@ -71,6 +87,10 @@ class Links:
 
 def _mac(key: LinkKey, path: str, expires: int) -> bytes:
     return hmac.digest(key.secret, f"v1|{key.id}|GET|{path}|{expires}".encode(), hashlib.sha256)
+
+
+def _code(key: LinkKey, text: str) -> bytes:
+    return hmac.digest(key.secret, f"v1|{key.id}|SEAL|{text}".encode(), hashlib.sha256)
 
 
 def _query(query: str) -> tuple[int, str, bytes]:

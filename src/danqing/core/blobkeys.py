@@ -1,6 +1,7 @@
 """The one grammar of keys under which bytes are kept. Pure text: knows no folder, no bucket and no link.
 
     input   inputs/<16 hex of the tenant>/<64 hex: SHA-256 of the packed raster>
+    upload  uploads/<16 hex of the tenant>/<32 hex, random>
     result  <2 hex>/<2 hex>/<yyyymmdd>/<32 hex, random>/<job id>-<index>.png
 
 An input is named by its content, so the same picture sent twice is kept once, but never shared between
@@ -15,8 +16,10 @@ import re
 import secrets
 
 INPUTS = "inputs/"
+UPLOADS = "uploads/"
 
 _INPUT = re.compile(r"inputs/[0-9a-f]{16}/[0-9a-f]{64}")
+_UPLOAD = re.compile(r"uploads/[0-9a-f]{16}/[0-9a-f]{32}")
 _RESULT = re.compile(
     r"([0-9a-f]{2})/([0-9a-f]{2})/[0-9]{8}/(?=\1\2)[0-9a-f]{32}/[0-9A-Za-z_-]{1,64}-[0-9]{1,3}\.png"
 )
@@ -31,8 +34,14 @@ def input_key(tenant: str, digest: str) -> str:
     on anything else."""
     if not _DIGEST.fullmatch(digest):
         raise ValueError("an input is named by 64 hexadecimal digits")
-    owner = hashlib.sha256(tenant.encode()).hexdigest()[:16]
-    return f"{INPUTS}{owner}/{digest}"
+    return f"{INPUTS}{_owner(tenant)}/{digest}"
+
+
+def upload_key(tenant: str, nonce: str) -> str:
+    """Where a file lies that a tenant sent ahead. `nonce` as of `new_nonce`; raises ValueError on anything else."""
+    if not _NONCE.fullmatch(nonce):
+        raise ValueError("an upload is named by 32 hexadecimal digits")
+    return f"{UPLOADS}{_owner(tenant)}/{nonce}"
 
 
 def result_key(job_id: str, index: int, day: str, nonce: str) -> str:
@@ -46,7 +55,7 @@ def result_key(job_id: str, index: int, day: str, nonce: str) -> str:
 
 
 def new_nonce() -> str:
-    """128 random bits in hexadecimal, for `result_key`."""
+    """128 random bits in hexadecimal, for `result_key` and `upload_key`."""
     return secrets.token_hex(16)
 
 
@@ -55,6 +64,15 @@ def is_input(key: str) -> bool:
     return _INPUT.fullmatch(key) is not None
 
 
+def is_upload(key: str) -> bool:
+    """Whether the whole of `key` is an upload's key."""
+    return _UPLOAD.fullmatch(key) is not None
+
+
 def is_result(key: str) -> bool:
     """Whether the whole of `key` is a result's key."""
     return _RESULT.fullmatch(key) is not None
+
+
+def _owner(tenant: str) -> str:
+    return hashlib.sha256(tenant.encode()).hexdigest()[:16]

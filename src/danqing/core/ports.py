@@ -5,7 +5,7 @@ Every store method that serves a caller takes the tenant first, and answers a fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from danqing.core.events import Event, Work
 from danqing.core.job import Arrival, Beat, Closing, Draft, Image, Job, News, Page, Search
 from danqing.core.keys import Account, ApiKey
 from danqing.core.order import Brief
+from danqing.core.uploads import Kept, Upload
 
 
 class Clock(Protocol):
@@ -138,9 +139,22 @@ class JobStore(Protocol):
         """Set or lift the quota of pictures."""
         ...
 
+    async def keep_upload(self, upload: Upload, most: int) -> Kept:
+        """Give an upload its name, if that is free or has the same bytes, and if the tenant's uploads together stay
+        within `most` bytes."""
+        ...
+
+    async def upload(self, tenant: str, key: str) -> Upload | None:
+        """The upload of that name, or None for unknown, foreign and expired ones alike."""
+        ...
+
+    async def uploaded(self, tenant: str) -> int:
+        """The bytes of all uploads of the tenant."""
+        ...
+
     async def sweep(self) -> Iterable[str]:
-        """Delete what is past its life (jobs 24 h after their end) and end what is past its deadline; answers the
-        blob keys that nothing names any more and that the caller must now remove."""
+        """Delete what is past its life (jobs 24 h after their end, uploads when they expire) and end what is past its
+        deadline; answers the blob keys that nothing names any more and that the caller must now remove."""
         ...
 
     async def audit(self) -> dict[str, int]:
@@ -152,11 +166,31 @@ class JobStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Poured:
+    """Bytes that were written as they came: how many, and their SHA-256."""
+
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Proof that this service wrote a text: the public id of the signing key, and the code."""
+
+    key_id: str
+    code: bytes
+
+
 class BlobStore(Protocol):
-    """Bytes under keys of one canonical grammar, and links to them that expire."""
+    """Bytes under keys of one canonical grammar, links to them that expire, and seals of the same keys."""
 
     async def write(self, key: str, data: bytes) -> None:
         """Durable when it returns: file synced, name synced. Raises Unavailable when the disk is full."""
+        ...
+
+    async def pour(self, key: str, parts: AsyncIterator[bytes]) -> Poured:
+        """As `write`, of bytes that are never in memory together; whatever ends the iterator early leaves nothing."""
         ...
 
     async def read(self, key: str) -> bytes | None:
@@ -177,6 +211,18 @@ class BlobStore(Protocol):
 
     def link(self, key: str, *, base: str, expires: int) -> str:
         """An absolute URL under `base` that serves the object without a key until `expires` (Unix seconds)."""
+        ...
+
+    def seal(self, text: str) -> Seal:
+        """Sign a text with the newest key."""
+        ...
+
+    def knows(self, key_id: str) -> bool:
+        """Whether there is a signing key of this id."""
+        ...
+
+    def sealed(self, text: str, seal: Seal) -> bool:
+        """Whether this service signed that text so."""
         ...
 
     async def follow(self, path: str, query: str, now: float) -> bytes:

@@ -19,7 +19,7 @@ from danqing.core.errors import EngineFailed, Fault, OutOfTime, QueueFull, Quota
 from danqing.core.job import Beat, Closing, Draft, Image, Job, Lease, State
 from danqing.core.order import Brief
 from danqing.core.ports import Submitted
-from danqing.store import rows, statements
+from danqing.store import rows, statements, uploads
 
 T = TypeVar("T")
 
@@ -383,10 +383,12 @@ def give_up(conn: Connection, at: Moment) -> Outcome[bool]:
 
 
 def purge(conn: Connection, at: Moment) -> Outcome[tuple[bool, list[str]]]:
-    """Forget jobs past their life. The value: whether there may be more, and the blob keys nothing names any more."""
+    """Forget jobs and uploads past their life. The value: whether there may be more, and the blob keys nothing names
+    any more."""
+    sent = uploads.purge(conn, at.wall, at.rules.sweep_rows)
     found = conn.execute(*statements.expired(at.wall, at.rules.sweep_rows)).mappings().all()
     if not found:
-        return Outcome((False, []))
+        return Outcome((len(sent) >= at.rules.sweep_rows, sent))
     ids = [row["id"] for row in found]
     inputs = set(conn.execute(*statements.inputs_of(ids)).scalars())
     for forget in (statements.purge_inputs, statements.purge_outbox, statements.purge_jobs):
@@ -395,7 +397,8 @@ def purge(conn: Connection, at: Moment) -> Outcome[tuple[bool, list[str]]]:
         inputs -= set(conn.execute(*statements.named_inputs(sorted(inputs))).scalars())
     _remember_purge(conn, at)
     results = [image.key for row in found for image in rows.read_images(row["result"])]
-    return Outcome((len(found) >= at.rules.sweep_rows, results + sorted(inputs)))
+    more = max(len(found), len(sent)) >= at.rules.sweep_rows
+    return Outcome((more, results + sorted(inputs) + sent))
 
 
 def _remember_purge(conn: Connection, at: Moment) -> None:

@@ -38,7 +38,8 @@ from danqing.core.job import (
 from danqing.core.keys import Account, ApiKey
 from danqing.core.order import Brief
 from danqing.core.ports import Clock, Submitted
-from danqing.store import life, lists, rows, statements
+from danqing.core.uploads import Kept, Upload
+from danqing.store import life, lists, rows, statements, uploads
 from danqing.store.bells import Bells
 from danqing.store.life import Moment, Outcome, Rules
 from danqing.store.lock import FolderLock, lock
@@ -70,6 +71,7 @@ CRASH_LABELS = (
     "give_up",
     "purge",
     "key",
+    "upload",
 )
 
 
@@ -363,6 +365,21 @@ class SqliteStore:
 
         await self._write("key", work)
 
+    # uploads
+
+    async def keep_upload(self, upload: Upload, most: int) -> Kept:
+        """See `JobStore`."""
+        return await self._write("upload", lambda conn: Outcome(uploads.keep(conn, upload, most)))
+
+    async def upload(self, tenant: str, key: str) -> Upload | None:
+        """See `JobStore`."""
+        row = await self._read(uploads.find(tenant, key, self._clock.wall()))
+        return uploads.read(row[0]) if row else None
+
+    async def uploaded(self, tenant: str) -> int:
+        """See `JobStore`."""
+        return int(await self._ask(lambda conn: conn.execute(*uploads.weight(tenant)).scalar_one()))
+
     # upkeep
 
     async def sweep(self) -> Iterable[str]:
@@ -377,10 +394,11 @@ class SqliteStore:
         return unnamed
 
     async def unnamed(self, keys: Sequence[str]) -> list[str]:
-        """Those of the blob keys that no job within its life names: what a lost attempt or a crash left behind.
-        Not in the port, for the pass that follows `BlobStore.stale`."""
+        """Those of the blob keys that no job or upload within its life names: what a lost attempt or a crash left
+        behind. Not in the port, for the pass that follows `BlobStore.stale`."""
         named = {row["key"] for row in await self._read(statements.named_inputs(list(keys)))}
         named.update(await self.objects())
+        named.update(row["blob"] for row in await self._read(uploads.named(list(keys))))
         return [key for key in keys if key not in named]
 
     async def objects(self) -> list[str]:

@@ -1,0 +1,82 @@
+"""Files that callers send ahead of their orders, and the permits to send them. Pure: knows no form and no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file under the name by which orders call it (`key`): whose it is, for which model, where its bytes lie, their
+    number and their SHA-256. Times are wall-clock Unix seconds."""
+
+    key: str
+    tenant: str
+    model: str
+    blob: str
+    size: int
+    digest: str
+    created: float
+    expires: float
+
+
+class Kept(StrEnum):
+    """What became of an upload in the store."""
+
+    KEPT = "kept"
+    SAME = "same"
+    """The same bytes were there before under that name; the new ones are not needed."""
+    TAKEN = "taken"
+    """Other bytes were there before."""
+    FULL = "full"
+    """The tenant's uploads together would be more than it may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to send files under a folder of names, until a moment, to whoever holds it: `policy` says what it allows,
+    the seal that this service wrote it."""
+
+    policy: str
+    key_id: str
+    signature: str = field(repr=False)
+    folder: str
+    seconds: int
+    most: int
+    """Bytes of one file."""
+    capacity: int
+    """Bytes of all files of the tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a permit allows for one name: a file of at most `most` bytes, for this tenant and model."""
+
+    key: str
+    tenant: str
+    model: str
+    most: int
+
+
+class Why(StrEnum):
+    """Why a file was not taken."""
+
+    UNKNOWN_SIGNER = "the permit names a key that is not this service's"
+    FORGED = "the permit is not one that this service wrote"
+    EXPIRED = "the permit's time is over"
+    OUTSIDE = "the name does not lie in the permit's folder"
+    NAME = "the name is too long, or has characters that no name may have"
+    TOO_LARGE = "the file is larger than the permit allows"
+    TAKEN = "another file has that name"
+    FULL = "the account's uploads take all the room it may have"
+
+
+class UploadRefused(Exception):
+    """A file was not taken."""
+
+    def __init__(self, why: Why, detail: str = "") -> None:
+        """`detail` is what the caller sent, for the answer."""
+        super().__init__(why)
+        self.why = why
+        self.detail = detail
