@@ -40,10 +40,13 @@ from danqing.lease.desk import Desk as LeaseDesk
 from danqing.lease.server import LeaseServer, Verb
 from danqing.outbound.get import Getter
 from danqing.pixels.decoders import Decoders
+from danqing.pixels.labels import generated
 from danqing.pixels.marks import mark
 from danqing.pixels.png import encode
 from danqing.profiles.loader import BadProfile, Profile, load_profile
-from danqing.settings import SERVER_NOTE, BadSettings, Settings
+from danqing.prompts.words import BadWords
+from danqing.prompts.words import load as load_words
+from danqing.settings import SERVER_NOTE, BadSettings, Labels, Settings
 from danqing.settings import load as load_settings
 from danqing.store.life import Rules
 from danqing.store.lock import FolderHeld
@@ -189,6 +192,16 @@ async def run(settings: Settings, *, ready: Callable[[str], None], tied: bool = 
         await _serve(settings, stack, stopping, ready)
 
 
+def _refuses(settings: Settings) -> Callable[[str], bool]:
+    """Whether a text asks for something that this installation does not paint."""
+    if not settings.checks.enabled:
+        return lambda _: False
+    try:
+        return load_words(settings.checks.words).refuse
+    except BadWords as fault:
+        raise StartRefused(str(fault)) from fault
+
+
 def _data(settings: Settings) -> tuple[Mapping[str, Model], Profile]:
     """Catalogue and profile, the two things that are data."""
     try:
@@ -206,7 +219,7 @@ async def _serve(
     stack.push_async_callback(store.close)
     blobs = FolderBlobs(settings.data / "blobs", settings.data / "secrets")
     keys = Keys(store, pepper=pepper(settings.data), clock=clock, region=settings.server.region)
-    lease_desk = LeaseDesk(store, blobs, finish=finisher(models), clock=clock)
+    lease_desk = LeaseDesk(store, blobs, finish=finisher(models, settings.labels), clock=clock)
     where = await _open_lease(settings, stack, LeaseServer(lease_desk, operator=operator_verbs(keys)))
     supervisor = Supervisor({"main": worker_command(settings, where)}, lease_desk, clock=clock)
     supervisor.start()
@@ -224,6 +237,7 @@ async def _serve(
         clock=clock,
         terms=_terms(settings),
         serves=lambda name: profile.preset(name) is not None,
+        refuses=_refuses(settings),
     )
     desk = Desk(
         intake=intake,
@@ -377,14 +391,14 @@ def pepper(data: Path) -> bytes:
     return path.read_bytes()
 
 
-def finisher(models: Mapping[str, Model]) -> Callable[[Raster, Brief], bytes]:
-    """What is done to a picture before it is stored: the visible mark if asked for, then PNG."""
+def finisher(models: Mapping[str, Model], labels: Labels) -> Callable[[Raster, Brief, str], bytes]:
+    """What is done to a picture before it is stored: the visible mark if asked for, then PNG with the label."""
 
-    def finish(raster: Raster, brief: Brief) -> bytes:
+    def finish(raster: Raster, brief: Brief, number: str) -> bytes:
         if brief.watermark:
             model = models.get(brief.model)
             raster = mark(raster, model.labels.get("watermark", WATERMARK) if model else WATERMARK)
-        return encode(raster)
+        return encode(raster, text=generated(labels.producer, number) if labels.aigc_metadata else None)
 
     return finish
 

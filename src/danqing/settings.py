@@ -104,6 +104,26 @@ class Inputs(Section):
     )
 
 
+class Checks(Section):
+    """What is not painted for anybody."""
+
+    enabled: bool = Field(True, description="look for refused words in prompts and negative prompts")
+    words: tuple[Path, ...] = Field(
+        (), description="files of more refused words, one a line; empty for the shipped list alone"
+    )
+
+
+class Labels(Section):
+    """How pictures say that they were generated."""
+
+    aigc_metadata: bool = Field(True, description="the implicit label of GB 45438 in every file's metadata")
+    producer: str = Field(
+        "danqing",
+        pattern=r"^[!#-;=?-\[\]-~]+$",
+        description="who made the pictures, as the label says it: printable ASCII without spaces and quotes",
+    )
+
+
 class Log(Section):
     """What is written to standard error."""
 
@@ -128,6 +148,8 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     engine: Engine = Engine()
     inputs: Inputs = Inputs()
+    checks: Checks = Checks()
+    labels: Labels = Labels()
     log: Log = Log()
 
 

@@ -31,7 +31,7 @@ HELLO = Hello("w1", "fake", ("qwen-image-edit-plus",), "cpu")
 _numbers = itertools.count()
 
 
-def png(raster: Raster, brief: Brief) -> bytes:
+def png(raster: Raster, brief: Brief, _number: str) -> bytes:
     """Stands for the marks and the PNG: bytes that name the picture and the mark."""
     return f"{raster.digest()} {brief.watermark}".encode()
 
@@ -93,7 +93,7 @@ async def lease_place(
     *,
     clock: Clock | None = None,
     rules: Rules | None = None,
-    finish: Callable[[Raster, Brief], bytes] = png,
+    finish: Callable[[Raster, Brief, str], bytes] = png,
     quiet: float = QUIET_SECONDS,
 ) -> AsyncIterator[Place]:
     """A place in `folder` for the length of a test."""

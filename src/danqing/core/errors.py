@@ -4,7 +4,8 @@
     ├── KeyFault          NoKey  BadKey  WorkspaceUnknown  NotPermitted
     ├── RequestFault      NotJson  BodyTooLarge  BodyTooSlow  NoSuchRoute  MethodRefused
     ├── ModelFault        ModelMissing  UnknownModel  WrongEndpoint  ModelDenied  SyncRefused  AsyncRefused
-    ├── OrderFault        BadOrder  InputMissing  InputNotObject  SameKeyOtherOrder  NotWaiting  OutputRefused
+    ├── OrderFault        BadOrder  InputMissing  InputNotObject  SameKeyOtherOrder  NotWaiting  PromptRefused
+    │                     OutputRefused
     ├── InputFault        InputMalformed  InputTooLarge  InputUnreachable  InputForbidden  InputUndecodable
     │                     InputOutOfBounds
     ├── LimitFault        QuotaExhausted  RateExceeded  QueueFull
@@ -129,6 +130,10 @@ class SameKeyOtherOrder(OrderFault):
 
 class NotWaiting(OrderFault):
     """The job has begun or ended, or there is none: it cannot be taken back."""
+
+
+class PromptRefused(OrderFault):
+    """The prompt asks for something that is not painted here."""
 
 
 class OutputRefused(OrderFault):

@@ -18,6 +18,7 @@ from danqing.core.errors import (
     ModelDenied,
     NotWaiting,
     OutOfTime,
+    PromptRefused,
     QuotaExhausted,
     RateExceeded,
     SyncRefused,
@@ -78,12 +79,14 @@ class Intake:
         clock: Clock,
         terms: Terms | None = None,
         serves: Callable[[str], bool] = lambda _: True,
+        refuses: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`models` is the catalogue; `serves` tells whether anything stands behind an API name here."""
+        """`models` is the catalogue; `serves` tells whether anything stands behind an API name here,
+        `refuses` whether a text asks for something that is not painted."""
         self._store, self._inputs, self._keys = store, inputs, keys
         self._models, self._clock = models, clock
         self._terms = terms if terms is not None else Terms()
-        self._serves = serves
+        self._serves, self._refuses = serves, refuses
         self._limiter = Limiter()
         self.arrivals = Arrivals(store=store, inputs=inputs, models=models)
         self._stopping = asyncio.Event()
@@ -133,11 +136,12 @@ class Intake:
         """The stored job of a synchronous order: inputs fetched and normalised, every default resolved. An
         idempotency key that is taken answers its job and fetches nothing.
 
-        Raises the InputFaults, QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable.
+        Raises PromptRefused, the InputFaults, QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable.
         """
         known = await self._known(caller, ticket)
         if known is not None:
             return known
+        self._inspect(order)
         taken = await self._inputs.take(caller.tenant, order.sources, model.inputs)
         order = replace(order, sources=taken, seed=_seed(order))
         submitted = await self._store.submit(caller.tenant, self._draft(definite(model, order), ticket))
@@ -158,8 +162,9 @@ class Intake:
         order = replace(order, seed=_seed(order))
         if late is None:
             try:
+                self._inspect(order)
                 order = replace(order, sources=await self._kept(caller, order, model))
-            except InputFault as refused:
+            except (InputFault, PromptRefused) as refused:
                 late = refused
         draft = replace(
             self._draft(so_far(model, order), ticket),
@@ -171,6 +176,11 @@ class Intake:
         submitted = await self._store.submit(caller.tenant, draft)
         self.arrivals.ring()
         return submitted.job
+
+    def _inspect(self, order: Order) -> None:
+        """Raises PromptRefused, before any picture is fetched: those of a refused order are never kept."""
+        if any(map(self._refuses, (order.prompt, order.negative_prompt or ""))):
+            raise PromptRefused
 
     async def _kept(self, caller: Caller, order: Order, model: Model) -> tuple[Source, ...]:
         """The sources of the order, those that came with it taken."""

@@ -38,7 +38,8 @@ SLICE_SECONDS = 1.0
 QUIET_SECONDS = 12.0
 """Two missed beats and some slack; less than half a lease."""
 
-Finish = Callable[[Raster, Brief], bytes]
+Finish = Callable[[Raster, Brief, str], bytes]
+"""What makes a file of a picture; the text is the picture's number, of the job and its index."""
 """Marks a picture and makes its PNG file. Called in a thread."""
 
 
@@ -165,7 +166,7 @@ class Desk:
         BadMessage for a picture that was not ordered."""
         hand = await self._held(token)
         raster = _ordered(hand.brief, index, packed)
-        png, digest = await asyncio.to_thread(self._press, raster, hand.brief)
+        png, digest = await asyncio.to_thread(self._press, raster, hand.brief, f"{hand.job_id}-{index}")
         day = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y%m%d")
         image = Image(result_key(hand.job_id, index, day, new_nonce()), raster.size, digest)
         await self._blobs.write(image.key, png)
@@ -369,9 +370,9 @@ class Desk:
 
     # -- files
 
-    def _press(self, raster: Raster, brief: Brief) -> tuple[bytes, str]:
+    def _press(self, raster: Raster, brief: Brief, number: str) -> tuple[bytes, str]:
         """The marked PNG file and its SHA-256. Runs in a thread."""
-        png = self._finish(raster, brief)
+        png = self._finish(raster, brief, number)
         return png, hashlib.sha256(png).hexdigest()
 
     async def _forget_files(self, images: Iterable[Image]) -> None:

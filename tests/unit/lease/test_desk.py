@@ -282,7 +282,7 @@ async def test_after_a_restart_of_the_server_a_repeated_end_is_still_known(
     [lease] = await claim(place)
     await upload(place, lease, 0)
     await place.desk.end(succeeded(lease))
-    place.desk.__init__(place.store, place.blobs, finish=lambda r, b: b"", clock=place.clock)  # type: ignore[misc]
+    place.desk.__init__(place.store, place.blobs, finish=lambda r, b, n: b"", clock=place.clock)  # type: ignore[misc]
     assert await place.desk.end(succeeded(lease)) is Closing.DONE
     assert len(place.files()) == 1
 
@@ -291,7 +291,7 @@ async def test_after_a_restart_of_the_server_pictures_come_again(place: Place) -
     await place.submit()
     [lease] = await claim(place)
     await upload(place, lease, 0)
-    place.desk.__init__(place.store, place.blobs, finish=lambda r, b: b"", clock=place.clock)  # type: ignore[misc]
+    place.desk.__init__(place.store, place.blobs, finish=lambda r, b, n: b"", clock=place.clock)  # type: ignore[misc]
     with pytest.raises(ImagesMissing):
         await place.desk.end(succeeded(lease))
     await upload(place, lease, 0)

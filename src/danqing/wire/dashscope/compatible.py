@@ -31,6 +31,14 @@ CODES: Mapping[type[e.Fault], tuple[int, str, str]] = {
         *(404, "model_not_supported"),
         "Unsupported model {model} for OpenAI compatibility mode.",
     ),
+    e.PromptRefused: (
+        *(400, "data_inspection_failed"),
+        "Input data may contain inappropriate content.",
+    ),
+    e.OutputRefused: (
+        *(400, "data_inspection_failed"),
+        "Output data may contain inappropriate content.",
+    ),
     e.NoKey: (401, "invalid_api_key", "No API-key provided."),
     e.BadKey: (401, "invalid_api_key", "Invalid API-key provided."),
     e.QuotaExhausted: (429, "insufficient_quota", "Free allocated quota exceeded."),

@@ -60,6 +60,7 @@ CODES: Mapping[type[e.Fault], Row] = {
         "UnsupportedOperation",
         "Failed to cancel the task, please confirm if the task is in PENDING status.",
     ),
+    e.PromptRefused: Row(400, "DataInspectionFailed", "Input data may contain inappropriate content."),
     e.OutputRefused: Row(400, "DataInspectionFailed", "Output data may contain inappropriate content."),
     e.InputMalformed: Row(400, _INVALID, "image format error", open=True),
     e.InputTooLarge: Row(400, _INVALID, "Multimodal file size is too large", open=True),
