@@ -68,9 +68,9 @@ def _and(share: float) -> Weights:
 # things from the start teach nothing for a long time.
 CURRICULUM: tuple[Stage, ...] = (
     Stage(0.0, FIRST, 1),
-    Stage(0.03, _and(0.15), 2),
-    Stage(0.12, _and(0.3), 3),
-    Stage(0.3, _and(0.7), 5),
+    Stage(0.02, _and(0.15), 2),
+    Stage(0.06, _and(0.3), 3),
+    Stage(0.15, _and(0.6), 5),
 )
 # A sample of n inputs costs about (4 + n) / 4 of one without. At 128 x 128; larger pictures, fewer of them.
 PREFIXES = {0: 20, 1: 14, 2: 11, 3: 9}

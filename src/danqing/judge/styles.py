@@ -85,14 +85,15 @@ def _old(clean: Pixels, rng: Rng) -> Pixels:
         along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
         thick, reach = rng.uniform(0.5, 1.3) * height / 128, rng.uniform(0.2, 0.7) * width
         scratch = np.clip(thick + 0.5 - np.abs(aside), 0, 1) * (np.abs(along) < reach)
-        picture += (rng.choice([245, 245, 60]) - picture) * scratch[..., None] * 0.85
-    return np.clip(picture, 0, 255).astype(np.uint8)
+        picture += (float(rng.choice([245, 245, 60])) - picture) * scratch[..., None] * 0.85
+    spoilt: Pixels = np.clip(picture, 0, 255).astype(np.uint8)
+    return spoilt
 
 
 def _grey(clean: Pixels, rng: Rng) -> Pixels:  # noqa: ARG001 - one signature for all
     """Black and white."""
-    grey = np.asarray(clean @ _GREY, dtype=np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+    grey: Pixels = np.asarray(clean @ _GREY, dtype=np.uint8)[..., None]
+    return np.asarray(np.repeat(grey, 3, axis=-1))
 
 
 def _small(clean: Pixels, rng: Rng) -> Pixels:

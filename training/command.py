@@ -1,0 +1,101 @@
+"""The command line of training: options, then autoencoder, denoiser and export, each where it was left."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLQwenImage21
+from transformers import AutoTokenizer
+
+from training.adopt import adopt_words, match_words
+from training.build import Shape
+from training.denoiser import Run, Student, lessons_from, train_denoiser
+from training.export import export, weights_of
+from training.files import replace_folder
+from training.together import Alone, Together, meeting_place
+from training.tokenizer import build_tokenizer
+from training.vae import train_vae
+
+VAE_SHARE = 0.12
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
+    parser.add_argument("--work", type=Path, default=Path(".train"), help="state and log while training")
+    parser.add_argument("--minutes", type=float, default=110.0, help="time for everything")
+    parser.add_argument(
+        "--vae-minutes", type=float, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="a checkpoint folder of ours to go on from, with fresh optimisers"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the state in --work")
+    parser.add_argument(
+        "--export-only", action="store_true", help="write --out from the state in --work and stop"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="each with its own lessons")
+    parser.add_argument("--threads", type=int, default=2, help="of each process")
+    parser.add_argument("--seed", type=int, default=7)
+    return parser.parse_args()
+
+
+def _tokenizer(folder: Path) -> Any:
+    """Made once: numbers of tokens must not move under a run when the world gets a word more."""
+    if not folder.is_dir():
+        with replace_folder(folder) as fresh:
+            build_tokenizer().save_pretrained(fresh)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _student(options: argparse.Namespace, tokenizer: Any) -> Run:
+    """Where the last run stopped, or somebody's weights, or fresh ones."""
+    run = Run.start(tokenizer, Shape())
+    if options.start:
+        words = match_words(AutoTokenizer.from_pretrained(options.start / "tokenizer"), tokenizer)
+        run.adopt(adopt_words(weights_of(options.start), run.average, words))
+    if (options.work / "state.pt").is_file():
+        run.load(options.work / "state.pt")
+    return run
+
+
+def _teach(rank: int, options: argparse.Namespace, minutes: float, place: Any) -> None:
+    """One process of the denoiser's training."""
+    torch.set_num_threads(options.threads)
+    tokenizer = _tokenizer(options.work / "tokenizer")
+    run = _student(options, tokenizer)
+    others = Together(rank, *place) if place else Alone()
+    torch.manual_seed(options.seed + run.step + 7919 * rank)
+    vae = AutoencoderKLQwenImage21.from_pretrained(options.work / "vae").float()
+    # A resumed run must not see its first lessons again.
+    lessons = lessons_from(vae, tokenizer, options.seed + run.step, rank)
+    train_denoiser(run, lessons, folder=options.work, minutes=minutes, others=others)
+
+
+def main() -> None:
+    """Autoencoder, denoiser, export, in this order; each goes on where it was."""
+    options = _options()
+    torch.set_num_threads(options.threads * options.processes)
+    torch.manual_seed(options.seed)
+    work: Path = options.work
+    vae_minutes = options.vae_minutes or VAE_SHARE * options.minutes
+    if not (options.resume or options.export_only):
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    if options.start and not options.resume:
+        shutil.copytree(options.start / "vae", work / "vae", dirs_exist_ok=True)
+    if not (work / "vae" / "config.json").is_file():
+        train_vae(work / "vae", vae_minutes, options.seed)
+    tokenizer = _tokenizer(work / "tokenizer")
+    minutes = options.minutes - vae_minutes
+    if options.processes == 1 and not options.export_only:
+        _teach(0, options, minutes, None)
+    elif not options.export_only:
+        place = meeting_place(options.processes, Student(tokenizer, Shape()))
+        torch.multiprocessing.spawn(_teach, (options, minutes, place), nprocs=options.processes)
+    average = _student(options, tokenizer).average
+    export(average, vae=work / "vae", tokenizer=tokenizer, shape=Shape(), folder=options.out)
