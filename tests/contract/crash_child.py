@@ -18,6 +18,7 @@ from pathlib import Path
 
 from danqing.core.errors import EngineFailed
 from danqing.core.job import Beat
+from danqing.core.order import Order
 from danqing.core.uploads import Kept
 from danqing.store.sqlite import SqliteStore
 from tests.contract.stores import FILE
@@ -55,6 +56,14 @@ async def work(folder: Path, point: str, count: int) -> None:
         note(f"submitted job-{n}")
     assert await store.keep_upload(sent("up-1", clock.wall()), 100) is Kept.KEPT
     note("uploaded up-1")
+    for name, key in (("later-1", "key-l1"), ("later-2", "key-l2")):
+        more = {"idempotency_key": key, "fingerprint": "f", "rank": 9.0, "request_id": "r"}
+        await store.submit("ann", draft(name, count=2, order=Order("miniature", "p", count=2), **more))
+        note(f"submitted {name}")
+    await store.ready("later-1", draft("later-1", count=2).brief)
+    note("ended later-1 ready")
+    await store.refuse("later-2", EngineFailed())
+    note("ended later-2 refuse")
     for end in ("succeed", "fail", "release", "cancel"):
         lease = await claim(store)
         note(f"claimed {lease.job_id} {lease.token} {end}")

@@ -57,6 +57,7 @@ async def check(folder: Path, label: str) -> None:
             job = await store.get("ann", job_id)
             assert job is not None
             wanted = {"succeed": State.SUCCEEDED, "fail": State.FAILED, "cancel": State.CANCELLED}
+            wanted["refuse"] = State.FAILED
             assert end not in wanted or job.state is wanted[end]
         for _, job_id, token, end in claimed:
             if end == "succeed":  # asked again, whether the answer was lost or the commit was

@@ -74,6 +74,7 @@ class House:
     place: str
     """`host:port` of the picture host."""
     worker: asyncio.Task[None] | None = None
+    arrivals: asyncio.Future[None] = field(init=False)
     vital: Vital = field(
         default_factory=lambda: Vital(profile="test", workers=(WorkerVital("worker-1", True),))
     )
@@ -240,16 +241,16 @@ async def opened(folder: Path, *, decoders: int = 1) -> AsyncIterator[House]:
         house = House(client, clock, store, blobs, intake, keys, desk, key, place)
         for name, tenant in (("second", "acme"), ("foreign", "other")):
             house.others[name] = (await keys.create(name, tenant=tenant)).secret
-        arrivals = asyncio.ensure_future(intake.arrivals.run())
-        stack.push_async_callback(_ended, arrivals)
+        house.arrivals = asyncio.ensure_future(intake.arrivals.run())
+        stack.push_async_callback(_ended, house)
         await _worker(house, "works")
         stack.push_async_callback(_worker, house, "stops")
         yield house
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _ended(house: House) -> None:
+    house.arrivals.cancel()
+    await asyncio.gather(house.arrivals, return_exceptions=True)
 
 
 @asynccontextmanager
