@@ -1,0 +1,1 @@
+"""What is looked at in prompts before a picture is made. Knows no protocol and no job."""
