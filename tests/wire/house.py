@@ -37,10 +37,14 @@ from danqing.intake.keys import Keys
 from danqing.outbound.get import Getter
 from danqing.pixels import marks, png
 from danqing.pixels.decoders import Decoders
+from danqing.prompts.words import Words
 from danqing.store.sqlite import SqliteStore
 from danqing.wire.desk import Desk
 from danqing.wire.http import build
 from tests.support.pictures import save
+
+REFUSED = Words(["forbidden fruit", "禁果"])
+"""What this house does not paint."""
 
 GREY = (128, 128, 128)
 COLOURS = {"red": (200, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 210), "grey": GREY}
@@ -231,7 +235,8 @@ async def opened(folder: Path, *, decoders: int = 1) -> AsyncIterator[House]:
         keys = Keys(store, pepper=bytes(32), clock=clock)
         models = load()
         inputs = Inputs(pool, getter, blobs, clock)
-        intake = Intake(store=store, inputs=inputs, keys=keys, models=models, clock=clock, terms=Terms(30.0))
+        rooms = {"store": store, "inputs": inputs, "keys": keys, "models": models, "clock": clock}
+        intake = Intake(**rooms, terms=Terms(30.0), refuses=REFUSED.refuse)
         desk = Desk(intake, blobs, store, clock, vital=lambda: house.vital)
         transport = httpx.ASGITransport(build(desk), raise_app_exceptions=False)
         client = await stack.enter_async_context(
