@@ -19,13 +19,18 @@ import structlog
 
 from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
+from danqing.core.raster import Raster
 from danqing.engine.families.contract import Family, NotFinite, Plan, plan
 from danqing.engine.memory import Need, Room
+from danqing.engine.palette import Palette, recoloured
 from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Bill, Costs, Stage
 from danqing.schedule.policy import Lane, Policy
 
 Hear = Callable[[Event], None]
+
+PALETTE = "color_palette"
+"""The knob that carries a palette in the form of `Palette.parse`."""
 
 _log = structlog.get_logger("danqing.engine")
 
@@ -241,7 +246,7 @@ class StepEngine:
             return self._step(running, pictures), None
         if running.stage is Stage.STEP:
             picture = pictures[0]
-            raster = family.decode(made, picture.lane)
+            raster = _recoloured(family.decode(made, picture.lane), made.work)
             running.pictures.remove(picture)
             return family.bill(made, Stage.DECODE), ImageReady(running.token, picture.index, raster)
         # Billed before it is done: afterwards the family may remember the inputs, and charge less.
@@ -283,6 +288,12 @@ class StepEngine:
 def _need(running: Running) -> Need:
     keeps = sum(running.family.bill(running.plan, stage).keeps for stage in (Stage.ENCODE, Stage.PREFILL))
     return Need(keeps, running.family.passing(running.plan))
+
+
+def _recoloured(raster: Raster, work: Work) -> Raster:
+    """The picture in the palette that was asked for, if one was."""
+    asked = work.knobs.get(PALETTE)
+    return recoloured(raster, Palette.parse(asked)) if isinstance(asked, str) else raster
 
 
 def _nobody(_event: Event) -> None:
