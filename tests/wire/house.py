@@ -51,16 +51,21 @@ COLOURS = {"red": (200, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 210), 
 
 
 class SlidingClock:
-    """The machine's clocks, moved on by what a transcript asks for."""
+    """The machine's clocks, moved on or stopped by what a transcript asks for."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self._stopped: tuple[float, float] | None = None
+
+    def stop(self) -> None:
+        """From now on only `ahead` moves it."""
+        self._stopped = time.monotonic(), time.time()
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
+        return (self._stopped[0] if self._stopped else time.monotonic()) + self.ahead
 
     def wall(self) -> float:
-        return time.time() + self.ahead
+        return (self._stopped[1] if self._stopped else time.time()) + self.ahead
 
 
 @dataclass
@@ -145,6 +150,14 @@ async def _stop(house: House) -> None:
     asyncio.get_running_loop().call_later(0.2, house.intake.close)
 
 
+async def _burst(house: House, queries: str) -> None:
+    """So many queries of the first task in the same moment."""
+    house.clock.stop()
+    for _ in range(int(queries)):
+        headers = {"Authorization": f"Bearer {house.key}"}
+        await house.client.get(f"/api/v1/tasks/{house.tasks[0]}", headers=headers)
+
+
 async def _settle(house: House) -> None:
     """Until everything that was asked for has ended."""
     for _ in range(1000):
@@ -167,6 +180,7 @@ async def _sweep(house: House) -> None:
 DEEDS: dict[str, Callable[..., Any]] = {
     "advance": _advance,
     "begin": _begin,
+    "burst": _burst,
     "lose": _lose,
     "patience": _patience,
     "quota": _quota,
