@@ -85,8 +85,8 @@ def errors_page() -> str:
         "id. Messages about a parameter name it.\n\n"
     )
     mode = (
-        '\n## In the OpenAI-compatible mode\n\nThere an error is `{"error": {"message", "type", "param", "code"}}`, the id '
-        "is in the header alone, and these are named otherwise:\n\n"
+        '\n## In the OpenAI-compatible mode\n\nThere an error is `{"error": {"message", "type", "param", "code"}}`, '
+        "the id is in the header alone, and these are named otherwise:\n\n"
     )
     named = (
         (f"`{code}`", str(status), message, f"`{leaf.__name__}`")
