@@ -35,6 +35,7 @@ from danqing.intake.health import Vital, WorkerVital
 from danqing.intake.inputs import Inputs
 from danqing.intake.intake import Intake, Terms
 from danqing.intake.keys import PEPPER_BYTES, Keys
+from danqing.intake.uploads import MIB, Uploads, UploadTerms
 from danqing.lease import address
 from danqing.lease.desk import Desk as LeaseDesk
 from danqing.lease.server import LeaseServer, Verb
@@ -229,9 +230,10 @@ async def _serve(
     stack.push_async_callback(decoders.close)
     getter = Getter(allow=frozenset(settings.inputs.allow))
     stack.push_async_callback(getter.close)
+    uploads = Uploads(store, blobs, clock, _upload_terms(settings))
     intake = Intake(
         store=store,
-        inputs=Inputs(decoders, getter, blobs, clock),
+        inputs=Inputs(decoders, getter, blobs, clock, uploads),
         keys=keys,
         models=models,
         clock=clock,
@@ -245,6 +247,7 @@ async def _serve(
         store=store,
         clock=clock,
         vital=prober(supervisor, profile, store),
+        uploads=uploads,
         board=lease_desk.board,
         public_url=settings.server.public_url,
         link_seconds=settings.server.link_seconds,
@@ -461,6 +464,10 @@ def _terms(settings: Settings) -> Terms:
         rates=limits.rates,
         polls=limits.polls,
     )
+
+
+def _upload_terms(settings: Settings) -> UploadTerms:
+    return UploadTerms(most=settings.uploads.file_mb * MIB, capacity=settings.uploads.account_mb * MIB)
 
 
 def _shown(key: ApiKey) -> dict[str, Any]:

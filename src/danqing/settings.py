@@ -124,6 +124,13 @@ class Labels(Section):
     )
 
 
+class Uploads(Section):
+    """Files that callers send ahead of their orders; they are kept for 48 hours."""
+
+    file_mb: int = Field(1024, ge=1, le=102_400, description="MiB of one file")
+    account_mb: int = Field(10_240, ge=1, description="MiB of all files of one tenant")
+
+
 class Log(Section):
     """What is written to standard error."""
 
@@ -148,6 +155,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     engine: Engine = Engine()
     inputs: Inputs = Inputs()
+    uploads: Uploads = Uploads()
     checks: Checks = Checks()
     labels: Labels = Labels()
     log: Log = Log()

@@ -34,6 +34,7 @@ from danqing.intake.health import Vital, WorkerVital
 from danqing.intake.inputs import Inputs
 from danqing.intake.intake import Intake, Terms
 from danqing.intake.keys import Keys
+from danqing.intake.uploads import Uploads
 from danqing.outbound.get import Getter
 from danqing.pixels import marks, png
 from danqing.pixels.decoders import Decoders
@@ -93,11 +94,24 @@ class House:
     """Ids of the tasks submitted so far."""
     others: dict[str, str] = field(default_factory=dict)
     """Keys by the mark that stands for them."""
+    permit: dict[str, Any] = field(default_factory=dict)
+    """The last permit to upload."""
+    token: str = ""
+    """The last temporary key."""
 
     async def deed(self, line: str) -> None:
         """Do what a `%` line says."""
         name, *words = line.split()
         await DEEDS[name](self, *words)
+
+    def note(self, answer: httpx.Response) -> None:
+        """Remember what later requests may name."""
+        if not answer.headers.get("content-type", "").startswith("application/json"):
+            return
+        told = answer.json()
+        if isinstance(told, dict):
+            self.permit = told.get("data", self.permit) if "upload_dir" in answer.text else self.permit
+            self.token = told.get("token", self.token)
 
     def fill(self, text: str) -> str:
         """The text with a request's marks made real."""
@@ -177,10 +191,16 @@ async def _sweep(house: House) -> None:
     await house.store.sweep()
 
 
+async def _make_key(house: House, name: str, tenant: str, region: str, workspace: str = "") -> None:
+    made = await house.keys.create(name, tenant=tenant, region=region, workspace=workspace)
+    house.others[name] = made.secret
+
+
 DEEDS: dict[str, Callable[..., Any]] = {
     "advance": _advance,
     "begin": _begin,
     "burst": _burst,
+    "makekey": _make_key,
     "lose": _lose,
     "patience": _patience,
     "quota": _quota,
@@ -209,6 +229,32 @@ def _gif(*colours: str) -> str:
     return _uri(save(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100), "gif")
 
 
+def form(permit: dict[str, Any], name: str, data: bytes, *, boundary: str = "edge", **other: str) -> bytes:
+    """An upload as the official SDK writes it; `other` changes fields, an empty one is left out."""
+    fields = {
+        "OSSAccessKeyId": permit["oss_access_key_id"],
+        "Signature": permit["signature"],
+        "policy": permit["policy"],
+        "key": f"{permit['upload_dir']}/{name}",
+        "x-oss-object-acl": permit["x_oss_object_acl"],
+        "x-oss-forbid-overwrite": permit["x_oss_forbid_overwrite"],
+        "success_action_status": "200",
+        "x-oss-content-type": "image/png",
+    }
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'.encode()
+        for field, value in {**fields, **other}.items()
+        if value
+    ]
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    return b"".join([*parts, head.encode(), data, f"\r\n--{boundary}--\r\n".encode()])
+
+
+def _form(house: House, size: str, colour: str, name: str) -> str:
+    """An upload's body, whose bytes survive in text."""
+    return form(house.permit, name, save(flat(size, colour), "PNG")).decode("utf-8", "surrogateescape")
+
+
 MARKS: dict[str, Callable[..., str]] = {
     "forged": lambda house, n="1": house.links[int(n) - 1].replace("Signature=", "Signature=x"),
     "gif": lambda house, *colours: _gif(*colours),
@@ -216,6 +262,10 @@ MARKS: dict[str, Callable[..., str]] = {
     "key": lambda house: house.key,
     "link": lambda house, n="1": house.links[int(n) - 1],
     "otherkey": lambda house: OTHER_KEY,
+    "other": lambda house, name: house.others[name],
+    "token": lambda house: house.token,
+    "form": lambda house, size, colour, *name: _form(house, size, colour, " ".join(name)),
+    "uploaded": lambda house, *name: f"oss://{house.permit['upload_dir']}/{' '.join(name)}",
     "foreignkey": lambda house: house.others["foreign"],
     "secondkey": lambda house: house.others["second"],
     "task": lambda house, n="1": house.tasks[int(n) - 1],
@@ -248,10 +298,11 @@ async def opened(folder: Path, *, decoders: int = 1) -> AsyncIterator[House]:
         stack.push_async_callback(getter.close)
         keys = Keys(store, pepper=bytes(32), clock=clock)
         models = load()
-        inputs = Inputs(pool, getter, blobs, clock)
+        uploads = Uploads(store, blobs, clock)
+        inputs = Inputs(pool, getter, blobs, clock, uploads)
         rooms = {"store": store, "inputs": inputs, "keys": keys, "models": models, "clock": clock}
         intake = Intake(**rooms, terms=Terms(30.0), refuses=REFUSED.refuse)
-        desk = Desk(intake, blobs, store, clock, vital=lambda: house.vital)
+        desk = Desk(intake, blobs, store, clock, vital=lambda: house.vital, uploads=uploads)
         transport = httpx.ASGITransport(build(desk), raise_app_exceptions=False)
         client = await stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=60)

@@ -47,7 +47,7 @@ async def _send(house: House, exchange: Exchange) -> httpx.Response:
         exchange.method,
         house.fill(exchange.path),
         headers={name: house.fill(value) for name, value in headers.items()},
-        content=house.fill(exchange.body).encode(),
+        content=house.fill(exchange.body).encode("utf-8", "surrogateescape"),
     )
     found = (
         re.findall(r'"(?:image|url)":"(http[^"]+)"', answer.text)
@@ -55,6 +55,7 @@ async def _send(house: House, exchange: Exchange) -> httpx.Response:
         else []
     )
     house.links = found or house.links
+    house.note(answer)
     house.tasks += re.findall(r'"task_status":"PENDING","task_id":"([^"]+)"', answer.text)
     return answer
 
@@ -81,7 +82,7 @@ def _always(answer: httpx.Response) -> list[str]:
     members."""
     if not re.fullmatch(UUID, answer.headers.get("x-request-id", "")):
         return ["X-Request-ID: missing"]
-    if not answer.headers["content-type"].startswith("application/json") or "request_id" not in answer.json():
+    if not answer.headers.get("content-type", "").startswith("application/json") or "request_id" not in answer.json():
         return []
     body = answer.json()
     problems = []

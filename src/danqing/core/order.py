@@ -32,6 +32,13 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
+class Uploaded:
+    """An input picture that its owner sent ahead: the name of the upload, as given."""
+
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """An input picture that is safely in the store: its `Raster.digest`, and the size of the upright picture as it
     came, which may be larger than the raster kept of it."""
@@ -40,7 +47,7 @@ class Taken:
     size: Size
 
 
-Source = Inline | Remote | Taken
+Source = Inline | Remote | Uploaded | Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,8 @@ class Order:
     """One request for `count` pictures.
 
     `sources` keep their order ("image 1", "image 2"); `size` is None where the model's default applies, which may
-    follow the last input; `area` asks for about so many pixels with the last input's aspect instead; `seed` is None where the service chooses; image i uses `seed + i`.
+    follow the last input; `area` asks for about so many pixels with the last input's aspect instead; `seed` is None
+    where the service chooses; image i uses `seed + i`.
     `knobs` are the model's extra parameters, declared and range-checked in the catalogue.
     """
 

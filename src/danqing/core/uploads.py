@@ -1,8 +1,8 @@
-"""Files that callers send ahead of their orders, and the permits to send them. Pure: knows no form and no clock."""
+"""Files that callers send ahead of their orders, and what a permit to send them allows. Pure: knows no form."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -34,19 +34,15 @@ class Kept(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
-    """Leave to send files under a folder of names, until a moment, to whoever holds it: `policy` says what it allows,
-    the seal that this service wrote it."""
+class Grant:
+    """What a permit allows to whoever holds it: files of one model's orders, for one tenant, until `ends` (wall-clock
+    Unix seconds). `most` is the bytes of one file, `capacity` those of all of the tenant's."""
 
-    policy: str
-    key_id: str
-    signature: str = field(repr=False)
-    folder: str
-    seconds: int
+    tenant: str
+    model: str
+    ends: float
     most: int
-    """Bytes of one file."""
     capacity: int
-    """Bytes of all files of the tenant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,5 +118,5 @@ class Arrivals:
         if model is None:  # the catalogue has changed since
             raise UnknownModel
         order = arrival.order
-        taken = await self._inputs.take(arrival.tenant, order.sources, model.inputs)
+        taken = await self._inputs.take(arrival.tenant, order.sources, model.inputs, model=model.name)
         return definite(model, replace(order, sources=taken))

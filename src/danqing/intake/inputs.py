@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from danqing.core.blobkeys import input_key
 from danqing.core.errors import InputMalformed, InputOutOfBounds, InputTooLarge, InputUnreachable
 from danqing.core.models import InputRule
-from danqing.core.order import Inline, Remote, Source, Taken
+from danqing.core.order import Inline, Remote, Source, Taken, Uploaded
 from danqing.core.ports import BlobStore, Clock, LinkDead, LinkExpired, LinkForged
 from danqing.core.raster import Size
+from danqing.intake.uploads import Uploads
 from danqing.outbound.get import Getter
 from danqing.pixels.decoders import Decoded, Decoders
 
@@ -28,24 +29,35 @@ RESULTS = "/results/"
 class Inputs:
     """The way in for pictures."""
 
-    def __init__(self, decoders: Decoders, getter: Getter, blobs: BlobStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        decoders: Decoders,
+        getter: Getter,
+        blobs: BlobStore,
+        clock: Clock,
+        uploads: Uploads | None = None,
+    ) -> None:
+        """Without `uploads` there are none: every reference to one is to a file that is not there."""
+        self._uploads = uploads
         self._decoders = decoders
         self._getter = getter
         self._blobs = blobs
         self._clock = clock
 
     async def take(
-        self, tenant: str, sources: Sequence[Source], rule: InputRule, *, alpha: bool = False
+        self, tenant: str, sources: Sequence[Source], rule: InputRule, *, model: str = "", alpha: bool = False
     ) -> tuple[Taken, ...]:
-        """Fetch, decode and store all sources, at the same time; the answer is in their order.
+        """Fetch, decode and store all sources, at the same time; the answer is in their order. `model` is the one
+        that asks: an upload is for one.
 
         Raises the fault of the first source, in their order, that has one: InputMalformed, InputForbidden,
         InputUnreachable, InputTooLarge, InputUndecodable or InputOutOfBounds; the work on the others is dropped.
         """
         if len(sources) == 1:
-            return (await self._take_one(tenant, sources[0], rule, alpha=alpha),)
+            return (await self._take_one(tenant, sources[0], rule, model=model, alpha=alpha),)
         tasks = [
-            asyncio.ensure_future(self._take_one(tenant, source, rule, alpha=alpha)) for source in sources
+            asyncio.ensure_future(self._take_one(tenant, source, rule, model=model, alpha=alpha))
+            for source in sources
         ]
         try:
             return tuple([await task for task in tasks])
@@ -54,15 +66,21 @@ class Inputs:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take_one(self, tenant: str, source: Source, rule: InputRule, *, alpha: bool) -> Taken:
+    async def _take_one(
+        self, tenant: str, source: Source, rule: InputRule, *, model: str, alpha: bool
+    ) -> Taken:
         if isinstance(source, Taken):
             return source
-        data = await self._bytes(tenant, source, min(rule.max_bytes, MAX_FILE))
+        data = await self._bytes(tenant, source, min(rule.max_bytes, MAX_FILE), model)
         decoded = await self._decoders.decode(data, rule, alpha=alpha)
         check_bounds(decoded.original, rule)
         return Taken(await self._store(tenant, decoded), decoded.original)
 
-    async def _bytes(self, tenant: str, source: Inline | Remote, limit: int) -> bytes:
+    async def _bytes(self, tenant: str, source: Inline | Remote | Uploaded, limit: int, model: str) -> bytes:
+        if isinstance(source, Uploaded):
+            if self._uploads is None:
+                raise InputUnreachable
+            return await self._uploads.fetch(tenant, model, source.key, limit)
         if isinstance(source, Remote):
             own = await self._own(source.url)
             return own if own is not None else await self._getter.get(tenant, source.url, limit)

@@ -142,7 +142,7 @@ class Intake:
         if known is not None:
             return known
         self._inspect(order)
-        taken = await self._inputs.take(caller.tenant, order.sources, model.inputs)
+        taken = await self._inputs.take(caller.tenant, order.sources, model.inputs, model=model.name)
         order = replace(order, sources=taken, seed=_seed(order))
         submitted = await self._store.submit(caller.tenant, self._draft(definite(model, order), ticket))
         return submitted.job

@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 from danqing.core.errors import Fault, restore
 from danqing.core.job import Arrival, Image, Job, Lease, State
 from danqing.core.keys import Account, ApiKey
-from danqing.core.order import Brief, Order, Remote, Taken
+from danqing.core.order import Brief, Order, Remote, Taken, Uploaded
 from danqing.core.raster import Size
 
 
@@ -58,6 +58,8 @@ def _told(value: Any) -> Any:
             return {"$size": [width, height]}
         case Remote(url):
             return {"$url": url}
+        case Uploaded(key):
+            return {"$upload": key}
         case Taken(digest, size):
             return {"$taken": [digest, size.width, size.height]}
         case Mapping():
@@ -73,6 +75,8 @@ def _read(value: Any) -> Any:
             return Size(width, height)
         case {"$url": url}:
             return Remote(url)
+        case {"$upload": key}:
+            return Uploaded(key)
         case {"$taken": [digest, width, height]}:
             return Taken(digest, Size(width, height))
         case {"$map": dict(members)}:

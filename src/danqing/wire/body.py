@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -40,18 +40,19 @@ def fits(size: int, pictures: int) -> None:
 
 async def read(request: Request, limits: Limits) -> bytes:
     """The whole body. Raises BodyTooLarge, BodyTooSlow, and ClientDisconnect if the client leaves meanwhile."""
-    return b"".join([part async for part in _parts(request, limits)])
+    return b"".join([part async for part in parts(request, limits)])
 
 
 async def discard(request: Request, limits: Limits, *, seconds: float = 5.0) -> None:
     """Read a body that nobody wants, for a short time: a client that is still sending would otherwise find its
     connection reset and never see why it was refused. The bytes are not kept."""
     with suppress(BodyTooLarge, BodyTooSlow, ClientDisconnect):
-        async for _ in _parts(request, replace(limits, seconds=seconds, grace=seconds)):
+        async for _ in parts(request, replace(limits, seconds=seconds, grace=seconds)):
             pass
 
 
-async def _parts(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+async def parts(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
+    """The body as it comes, for what must not be in memory together. Raises as `read`."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limits.most:
         raise BodyTooLarge

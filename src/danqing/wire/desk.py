@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -11,6 +12,7 @@ from danqing.core.job import Job
 from danqing.core.ports import BlobStore, Clock, JobStore
 from danqing.intake.health import Probe
 from danqing.intake.intake import Intake
+from danqing.intake.uploads import Uploads
 from danqing.lease.board import Board
 from danqing.wire.guard import Crowd
 from danqing.wire.meter import Meter
@@ -29,6 +31,7 @@ class Desk:
     store: JobStore
     clock: Clock
     vital: Probe
+    uploads: Uploads
     public_url: str | None = None
     link_seconds: int = DAY
     body_seconds: float = 60.0
@@ -44,8 +47,15 @@ class Desk:
         ends = (job.finished if job.finished is not None else self.clock.wall()) + self.link_seconds
         if job.expires is not None:
             ends = min(ends, job.expires)
-        base = self.public_url.rstrip("/") if self.public_url else _base(request)
+        base = self.base(request)
         return tuple(self.blobs.link(image.key, base=base, expires=int(ends)) for image in job.images)
+
+    def base(self, request: Request, *, prefix: bool = False) -> str:
+        """What our own addresses begin with; with the `prefix` that the request's path had, where no public URL is
+        set."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        return _base(request) + (quote(request.state.prefix, errors="replace") if prefix else "")
 
     def timing(self, job: Job) -> dict[str, str]:
         """How long the worker took from its claim to the last stored picture, as W3C's Server-Timing in

@@ -35,7 +35,7 @@ ANN = Caller("ann", "00000000")
 class NoInputs:
     """For orders without pictures."""
 
-    async def take(self, tenant: str, sources: Any, rule: Any) -> tuple[()]:
+    async def take(self, tenant: str, sources: Any, rule: Any, *, model: str) -> tuple[()]:
         assert not sources
         return ()
 

@@ -62,6 +62,11 @@ def mode(request: Request) -> str:
     return "async" if request.headers.get("x-dashscope-async", "").strip().lower() == "enable" else "sync"
 
 
+def resolves(request: Request) -> bool:
+    """Whether files sent ahead may be called by name."""
+    return request.headers.get("x-dashscope-ossresourceresolve", "").strip().lower() == "enable"
+
+
 def idempotency_key(request: Request, route: str) -> str | None:
     """The caller's key within a route, or None without the header. Raises BadOrder for a key that is none."""
     header = request.headers.get("idempotency-key")
@@ -83,15 +88,16 @@ async def off_loop(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.k
 async def ask(request: Request, desk: Desk, route: str, room: body.Limits) -> Ask:
     """Everything that is asked before an order goes in. Raises any Fault but those of inputs and the queue."""
     began = desk.clock.monotonic()
-    request.state.model = ""
+    request.state.model = request.state.family = ""
     caller = await known(request, desk, room)
     data = await body.read(request, room)
     envelope = await off_loop(len(data), decode.envelope, data)
     request.state.model = envelope.model
     how = "sync" if route == decode.COMPATIBLE else mode(request)
     model = await desk.intake.may(caller, envelope.model, route, how)
+    request.state.family = model.family
     body.fits(len(data), model.most_images)
-    reading = await off_loop(len(data), decode.read, envelope, model, route)
+    reading = await off_loop(len(data), decode.read, envelope, model, route, resolve=resolves(request))
     request_id, waits = request.state.request_id, route in decode.AT_ONCE
     ticket = Ticket(
         id=request_id if waits and not request.state.named else str(uuid.uuid4()),

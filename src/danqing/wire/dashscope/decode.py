@@ -79,8 +79,9 @@ def envelope(body: bytes) -> Envelope:
     return Envelope(model, document)
 
 
-def read(envelope: Envelope, model: Model, route: str) -> Reading:
+def read(envelope: Envelope, model: Model, route: str, *, resolve: bool = False) -> Reading:
     """The order of a body that came by `route`, checked against the model: structure, then values, then pictures.
+    With `resolve` they may be files that were sent ahead.
 
     Raises InputMissing, InputNotObject and BadOrder for a wrong structure; on the routes `AT_ONCE` also BadOrder,
     InputMalformed and InputTooLarge for values and pictures, which the others tell in `Reading.late`.
@@ -92,7 +93,7 @@ def read(envelope: Envelope, model: Model, route: str) -> Reading:
     prompt = asked.prompt[: model.prompt_chars]
     try:
         members = values.members(asked, limits, grammar)
-        sources = tuple(pictures.source(picture, model.inputs) for picture in asked.pictures)
+        sources = tuple(pictures.source(picture, model.inputs, resolve=resolve) for picture in asked.pictures)
     except Fault as fault:
         if route in AT_ONCE:
             raise

@@ -7,7 +7,7 @@ import re
 
 from danqing.core.errors import InputMalformed, InputTooLarge
 from danqing.core.models import InputRule
-from danqing.core.order import Inline, Remote, Source
+from danqing.core.order import Inline, Remote, Source, Uploaded
 
 NOT_A_URL = "The provided URL does not appear to be valid. Ensure it is correctly formatted."
 _DATA = re.compile(r"data:([^,;]{0,127})(?:;[^,;]{1,127}){0,8};base64,", re.IGNORECASE)
@@ -15,19 +15,28 @@ _DATA_HEAD = 1280
 """The longest head that the pattern above accepts, rounded up: the data behind it need not be scanned."""
 
 
-def source(value: object, rule: InputRule) -> Source:
-    """The picture behind an `image` value: a URL, or the bytes of a data URI in strict Base64.
+UPLOADED = "oss://"
+_LONGEST_KEY = 1023
+"""Bytes; the hosted service's store has no longer names."""
 
-    Raises InputMalformed ("image format error"; for `oss://` that the URL is not valid, as the service says where
-    such a key cannot be resolved) and InputTooLarge for an encoded item over `rule.max_item` bytes.
+
+def source(value: object, rule: InputRule, *, resolve: bool = False) -> Source:
+    """The picture behind an `image` value: a URL, a file sent ahead (`oss://`, if the request asks to `resolve`
+    such), or the bytes of a data URI in strict Base64.
+
+    Raises InputMalformed ("image format error"; for `oss://` that is not to be resolved that the URL is not valid, as
+    the service says) and InputTooLarge for an encoded item over `rule.max_item` bytes.
     """
     if not isinstance(value, str):
         raise InputMalformed("image format error")
     scheme = value[:8].lower()
     if scheme.startswith(("http://", "https://")):
         return Remote(value)
-    if scheme.startswith("oss://"):
-        raise InputMalformed(NOT_A_URL)
+    if scheme.startswith(UPLOADED):
+        key = value[len(UPLOADED) :]
+        if not resolve or len(key.encode("utf-8", "replace")) > _LONGEST_KEY:
+            raise InputMalformed(NOT_A_URL)
+        return Uploaded(key)
     head = _DATA.match(value[:_DATA_HEAD])
     if head is None:
         raise InputMalformed("image format error")

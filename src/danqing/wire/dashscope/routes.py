@@ -13,7 +13,7 @@ from starlette.responses import Response
 from danqing.core.errors import Fault
 from danqing.core.job import Job
 from danqing.wire import body
-from danqing.wire.dashscope import calls, decode, encode, replies, task_routes, tasks, tokens
+from danqing.wire.dashscope import calls, decode, encode, replies, task_routes, tasks, tokens, uploads
 from danqing.wire.dashscope.schema import Failure, Generation, Success
 from danqing.wire.dashscope.task_schema import Submitted, Synthesis
 from danqing.wire.desk import Desk
@@ -34,6 +34,7 @@ def router(desk: Desk) -> APIRouter:
     routes.include_router(_services(desk))
     routes.include_router(task_routes.router(desk))
     routes.include_router(tokens.router(desk))
+    routes.include_router(uploads.router(desk))
     return routes
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
-from xml.sax.saxutils import escape
 
 import orjson
 from fastapi import APIRouter
@@ -15,7 +14,7 @@ from danqing.core.errors import NoSuchRoute
 from danqing.core.job import Job, State
 from danqing.core.ports import LinkDead, LinkExpired, LinkForged
 from danqing.intake.health import Vital
-from danqing.wire import door
+from danqing.wire import door, oss
 from danqing.wire.desk import Desk
 
 AUDIT_SECONDS = 60.0
@@ -123,12 +122,12 @@ async def _result(request: Request, desk: Desk) -> Response:
         data = await desk.blobs.follow(path, request.url.query, now)
     except LinkForged:
         text = "The request signature we calculated does not match the signature you provided."
-        return _refused(request, 403, "SignatureDoesNotMatch", text)
+        return oss.refused(request, 403, "SignatureDoesNotMatch", text)
     except LinkExpired as expired:
         moments = {"Expires": _moment(expired.expires), "ServerTime": _moment(now)}
-        return _refused(request, 403, "AccessDenied", "Request has expired.", **moments)
+        return oss.refused(request, 403, "AccessDenied", "Request has expired.", **moments)
     except LinkDead:
-        return _refused(request, 404, "NoSuchKey", "The specified key does not exist.")
+        return oss.refused(request, 404, "NoSuchKey", "The specified key does not exist.")
     return _picture(request, data)
 
 
@@ -136,17 +135,6 @@ def _picture(request: Request, data: bytes) -> Response:
     headers = {**SAFE, "Content-Length": str(len(data))}
     content = b"" if request.method == "HEAD" else data
     return Response(content, headers=headers, media_type="image/png")
-
-
-def _refused(request: Request, status: int, code: str, message: str, **more: str) -> Response:
-    """An error as OSS writes it (wire contract section 7)."""
-    members = {"Code": code, "Message": message, "RequestId": request.state.request_id}
-    members |= {"HostId": request.headers.get("host", ""), **more}
-    inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in members.items())
-    data = f'<?xml version="1.0" encoding="UTF-8"?><Error>{inner}</Error>'.encode()
-    headers = {"X-Content-Type-Options": "nosniff", "Content-Length": str(len(data))}
-    content = b"" if request.method == "HEAD" else data
-    return Response(content, status, headers=headers, media_type="application/xml")
 
 
 def _moment(seconds: float) -> str:
