@@ -37,7 +37,8 @@ def build(desk: Desk) -> FastAPI:
 async def _on_fault(request: Request, problem: Exception) -> Response:
     fault = problem if isinstance(problem, Fault) else Internal()
     frames = replies.wants_frames(request.headers)
-    return _refused(fault, request.state.request_id, request.scope["path"], frames=frames)
+    family = getattr(request.state, "family", "")
+    return _refused(fault, request.state.request_id, request.scope["path"], frames=frames, family=family)
 
 
 async def _on_http(request: Request, problem: Exception) -> Response:
@@ -52,8 +53,10 @@ async def _on_invalid(request: Request, _: Exception) -> Response:
     return _refused(BadOrder(), request.state.request_id, request.scope["path"])
 
 
-def _refused(fault: Fault, request_id: str, path: str, *, frames: bool = False) -> Response:
-    """A fault in the words of the dialect whose path it is."""
+def _refused(
+    fault: Fault, request_id: str, path: str, *, frames: bool = False, family: str = ""
+) -> Response:
+    """A fault in the words of the dialect whose path it is, and of the model's family."""
     if path.startswith(COMPATIBLE):
         return compatible.refuse(fault, request_id)
-    return replies.refused(fault, request_id, frames=frames)
+    return replies.refused(fault, request_id, frames=frames, family=family)

@@ -81,6 +81,15 @@ CODES: Mapping[type[e.Fault], Row] = {
     e.Internal: Row(500, "InternalError", _LATER),
 }
 
+WAN: Mapping[type[e.Fault], Row] = {
+    e.InputUnreachable: Row(
+        *(400, "InvalidURL"),
+        "The request URL is invalid, please make sure the url is correct and is an image.",
+    ),
+    e.InputForbidden: Row(400, "InvalidURL", "Invalid URL provided in your request."),
+}
+"""What the Wan families say otherwise."""
+
 FINAL = frozenset({e.QuotaExhausted, e.EngineFailed, e.OutOfTime})
 """Faults that the same request would meet again, or whose repetition would cost a generation: the v2 client of the
 Python SDK retries 408, 409, 429 and 5xx unless told not to (wire contract section 8.3)."""
@@ -95,9 +104,10 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def fault(problem: e.Fault, request_id: str) -> Answer:
-    """The error answer of a fault."""
-    row = CODES[type(problem)]
+def fault(problem: e.Fault, request_id: str, family: str = "") -> Answer:
+    """The error answer of a fault, as the model's family tells it; an empty one before the model is known."""
+    kind = type(problem)
+    row = WAN[kind] if family in shapes.WAN and kind in WAN else CODES[kind]
     message = problem.message if row.open and problem.explicit else row.message
     return Answer(
         row.status, {"code": row.code, "message": message, "request_id": request_id}, _retry(problem, row)

@@ -38,9 +38,9 @@ def written(answer: Answer, headers: Mapping[str, str] = GATEWAY, *, kind: str =
     )
 
 
-def refused(problem: Fault, request_id: str, *, frames: bool = False) -> Response:
-    """The answer to a fault, in a frame for a request that asked for them."""
-    answer = encode.fault(problem, request_id)
+def refused(problem: Fault, request_id: str, *, frames: bool = False, family: str = "") -> Response:
+    """The answer to a fault, in a frame for a request that asked for them; `family` is that of its model."""
+    answer = encode.fault(problem, request_id, family)
     if not frames:
         return written(answer)
     return Response(frame(1, answer), answer.status, headers={**GATEWAY, **answer.headers}, media_type=EVENTS)

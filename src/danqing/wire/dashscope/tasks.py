@@ -75,7 +75,7 @@ def shown(job: Job, model: Model | None, links: Sequence[str], request_id: str) 
             output["results"] = _results(job, model, links)
             body["usage"] = {"image_count": len(job.images)}
     if job.state is State.FAILED:
-        output.update(_wrong(job.fault if job.fault is not None else Internal()))
+        output.update(_wrong(job.fault if job.fault is not None else Internal(), family))
     if not by_choices and job.state is not State.CANCELLED:
         output["task_metrics"] = shapes.counts(job)
     return Answer(200, body)
@@ -112,8 +112,8 @@ def _prompts(job: Job) -> dict[str, str]:
     return {"orig_prompt": job.brief.prompt, **used}
 
 
-def _wrong(fault: Fault) -> dict[str, str]:
-    told = encode.fault(fault, "").body
+def _wrong(fault: Fault, family: str = "") -> dict[str, str]:
+    told = encode.fault(fault, "", family).body
     return {"code": str(told["code"]), "message": str(told["message"])}
 
 
