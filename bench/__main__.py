@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 
-from bench import alone, serving
+from bench import alone, serving, tasks
 
 
 def commit() -> str:
@@ -19,13 +19,14 @@ def commit() -> str:
 
 
 def main() -> None:
-    """Run both scripts, the engine first: the machine is quietest before a server runs."""
+    """Run all scripts, the engine first: the machine is quietest before a server runs."""
     print(
         f"commit {commit()}, load average {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores, torch on one thread"
     )
     figures: dict[str, float] = {}
     ratio = alone.measure()
     figures.update(serving.measure())
+    figures.update(tasks.measure())
     figures["alone_min_ratio"] = ratio["alone_min_ratio"]
     for name, value in figures.items():
         print(f"{name:24} {value}")
