@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,8 @@ from danqing.core.order import Remote
 from danqing.core.raster import Size
 from danqing.core.sizes import made
 from danqing.wire.dashscope import decode
+from tests.wire import transcript
+from tests.wire.test_transcripts import CASES as FILES
 
 MODELS = load()
 URL = "https://host/a.png"
@@ -348,3 +351,47 @@ def test_no_body_makes_anything_but_a_reading_or_a_fault(
     }
     with suppress(Fault):
         decode.read(decode.Envelope(model, document), MODELS[model], route)
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1.5, 1e308, 2**63, "", " ", "1", "true", "x" * 9000, "\u0000", "1*1", "0*0"),
+    *("999999*999999", "4K", "auto", [], [None], [[]], [[[]]], [{}], {}, {"hex": 1}, [[0] * 4], "oss://k"),
+)
+
+
+def bodies() -> list[dict[str, Any]]:
+    """Every body of every transcript that is JSON and names a model of ours."""
+    found = []
+    for path in FILES:
+        for exchange in transcript.read(path):
+            with suppress(ValueError):
+                body = json.loads(exchange.body)
+                if isinstance(body, dict) and body.get("model") in MODELS:
+                    found.append(body)
+    return found
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container and key in a body."""
+    pairs = list(
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    return [(value, key) for key, _ in pairs] + [place for _, inner in pairs for place in places(inner)]
+
+
+def test_no_body_of_a_transcript_with_one_odd_member_breaks_the_reader() -> None:
+    chance = random.Random(7)
+    kinds = set()
+    for body in bodies():
+        model = MODELS[body["model"]]
+        for number in range(len(places(body))):
+            twin = json.loads(json.dumps(body))
+            container, key = places(twin)[number]
+            container[key] = chance.choice(ODD)
+            for route in model.routes:
+                try:
+                    reading = decode.read(decode.Envelope(model.name, twin), model, route)
+                    kinds.add(type(reading.late))
+                except Fault as fault:
+                    kinds.add(type(fault))
+    assert kinds >= {type(None), BadOrder, InputMissing, InputNotObject, InputMalformed}
