@@ -18,7 +18,8 @@ MOST_VALUE = 16 * 1024
 """Bytes of one part's head, and of one field. The longest field in use is a policy of about 1 KiB."""
 
 _BOUNDARY = re.compile(
-    r"""multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";]{1,70}))""", re.IGNORECASE
+    r"""multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";]{1,70}))\s*(?:;|$)""",
+    re.IGNORECASE,
 )
 _NAME = re.compile(
     rb"""content-disposition:[^\r\n]*?;\s*name=(?:"((?:[^"\\\r\n]|\\.)*)"|([^\s;"]+))""", re.IGNORECASE
