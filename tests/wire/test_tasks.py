@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,17 @@ async def test_a_picture_is_fetched_after_the_answer_to_the_submit(house: House)
     assert job is not None
     assert (job.state, len(job.brief.inputs)) == (State.SUCCEEDED, 1)
     house.arrivals.cancel()
+
+
+async def test_an_order_that_cannot_be_read_ends_its_task_and_no_other(house: House, tmp_path: Path) -> None:
+    house.arrivals.cancel()
+    broken, whole = await submit(house, drawn()), await submit(house, drawn())
+    with closing(sqlite3.connect(tmp_path / "danqing.sqlite3")) as connection, connection:
+        connection.execute("UPDATE job SET body_ref = '{\"shape\": 1}' WHERE id = ?", (broken,))
+    house.arrivals = asyncio.ensure_future(house.intake.arrivals.run())
+    await houses.DEEDS["settle"](house)
+    seen = [(await ask(house, f"{TASKS}/{name}"))[1]["output"]["task_status"] for name in (broken, whole)]
+    assert seen == ["FAILED", "SUCCEEDED"]
 
 
 async def test_submitting_with_an_idempotency_key_gives_the_same_task(house: House) -> None:

@@ -100,11 +100,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An accepted job on its way to the queue."""
+    """An accepted job on its way to the queue. Its order is None where another version of the program stored it and
+    this one cannot read it."""
 
     job_id: str
     tenant: str
-    order: Order
+    order: Order | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,11 @@ class Arrivals:
             await self._store.ready(arrival.job_id, brief)
 
     async def _brief(self, arrival: Arrival) -> Brief:
-        model = self._models.get(arrival.order.model)
+        order = arrival.order
+        if order is None:
+            raise Internal("the stored order cannot be read")
+        model = self._models.get(order.model)
         if model is None:  # the catalogue has changed since
             raise UnknownModel
-        order = arrival.order
         taken = await self._inputs.take(arrival.tenant, order.sources, model.inputs, model=model.name)
         return definite(model, replace(order, sources=taken))

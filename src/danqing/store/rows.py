@@ -150,7 +150,11 @@ def read_job(row: RowMapping) -> Job:
 
 def read_arrival(row: RowMapping) -> Arrival:
     """A row of an accepted job."""
-    return Arrival(row["id"], row["tenant"], read_order(row["body_ref"]))
+    try:
+        order = read_order(row["body_ref"])
+    except (TypeError, ValueError, AttributeError):
+        order = None
+    return Arrival(row["id"], row["tenant"], order)
 
 
 def read_lease(row: RowMapping, token: str, attempt: int) -> Lease:
