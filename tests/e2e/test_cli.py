@@ -107,3 +107,16 @@ def test_keys_work_on_a_folder_without_a_server(tmp_path: Path) -> None:
     made = danqing("keys", "create", "early", "--data", str(tmp_path))
     assert made.stdout.startswith("sk-"), made.stderr
     assert "early" in danqing("keys", "list", "--data", str(tmp_path)).stdout
+
+
+def test_a_key_is_made_for_a_region_and_a_workspace(tmp_path: Path) -> None:
+    more = ("--account", "acme", "--region", "us-east-1", "--workspace", "llm-1", "--data", str(tmp_path))
+    assert danqing("keys", "create", "abroad", *more).stdout.startswith("sk-")
+    home = danqing("keys", "create", "home", "--data", str(tmp_path), DANQING_SERVER_REGION="eu-central-1")
+    assert home.stdout.startswith("sk-"), home.stderr
+    refused = danqing("keys", "create", "bad", "--workspace", "a b", "--data", str(tmp_path))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "'a b' is not a name" in refused.stderr
+    listed = json.loads(danqing("keys", "list", "--json", "--data", str(tmp_path)).stdout)["keys"]
+    found = [(key["name"], key["tenant"], key["region"], key["workspace"]) for key in listed]
+    assert found == [("abroad", "acme", "us-east-1", "llm-1"), ("home", "default", "eu-central-1", "")]

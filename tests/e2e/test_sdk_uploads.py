@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import subprocess
+import sys
 import urllib.request
 import warnings
 from collections.abc import Iterator
@@ -186,3 +188,43 @@ def test_an_upload_serves_again_for_48_hours_and_not_longer(painted: OpenHouse, 
     painted.deed("advance 1000")
     answer = edit(name)
     assert (answer.status_code, answer.message) == (400, "download image failed")
+
+
+def test_the_v2_client_sends_local_files(painted: OpenHouse, tmp_path: Path) -> None:
+    path = file(tmp_path / "图 2.png", GREEN)
+    client = dashscope.Client(api_key=painted.key, base_url=painted.url + "/api/v1")
+    made = client.images.generate(
+        model="wan2.6-image", prompt="winter", image_urls=["file://" + path], n=1, size="768*768"
+    )
+    assert colours(made.image_urls) == [GREEN]
+
+
+def test_the_sdk_s_own_program_sends_a_file(painted: OpenHouse, tmp_path: Path) -> None:
+    path = file(tmp_path / "a b.png", RED)
+    words = ["oss", "upload", "-f", path, "-m", "qwen-image-edit-plus", "-k", painted.key]
+    command = [sys.executable, "-m", "dashscope.cli", *words, "-u", painted.url + "/api/v1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    name = "".join(done.stdout.split("oss://")[1].splitlines()).strip()
+    assert name.startswith("dashscope-instant/")
+    assert "a b.png" in done.stdout.replace("\n", " ")
+
+
+def test_a_workspace_and_a_region_through_the_sdk(
+    painted: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted.deed("makekey ours acme cn-beijing llm-ours")
+    painted.deed("makekey abroad acme ap-southeast-1")
+
+    def ask(**more: Any) -> tuple[int, str]:
+        said = [{"role": "user", "content": [{"text": "a red house"}]}]
+        answer = MultiModalConversation.call(model="qwen-image-2.0", messages=said, size="512*512", **more)
+        return answer.status_code, answer.code
+
+    assert ask(workspace="llm-ours")[0] == 200
+    assert ask(workspace="llm-unknown") == (401, "NOT AUTHORIZED")
+    abroad = painted.house.others["abroad"]
+    assert ask(api_key=abroad) == (401, "InvalidApiKey")
+    monkeypatch.setattr(dashscope, "base_http_api_url", painted.url + "/ap-southeast-1/api/v1")
+    assert ask(api_key=abroad)[0] == 200
+    assert ask() == (401, "InvalidApiKey")

@@ -267,3 +267,45 @@ async def test_the_sweep_takes_the_bytes_and_leaves_those_still_named(house: Hou
     house.clock.ahead += 48 * 3600.0
     await house.blobs.remove(await house.store.sweep())
     assert files(house) == []
+
+
+async def test_a_form_as_the_java_sdk_writes_it(house: House) -> None:
+    given = await permit(house)
+    fields = {
+        "OSSAccessKeyId": given["oss_access_key_id"],
+        "Signature": given["signature"],
+        "policy": given["policy"],
+        "key": given["upload_dir"] + "/图 a.png",
+        "x-oss-object-acl": given["x_oss_object_acl"],
+        "x-oss-forbid-overwrite": given["x_oss_forbid_overwrite"],
+        "success_action_status": "200",
+        "x-oss-content-type": "image/png",
+    }
+    edge = "7f3c2c1e-9a7b-4c5e-8f1d-2b6f1f0a9d3e"
+    parts = [
+        f'--{edge}\r\nContent-Disposition: form-data; name="{name}"\r\n'
+        f"Content-Length: {len(value.encode())}\r\n\r\n{value}\r\n"
+        for name, value in fields.items()
+    ]
+    head = (
+        f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="图 a.png"\r\n'
+        "Content-Type: image/png\r\nContent-Length: 4\r\n\r\n"
+    )
+    whole = "".join([*parts, head]).encode() + b"\0\r\n\xff" + f"\r\n--{edge}--\r\n".encode()
+    answer = await send(house, whole, **{"Content-Type": f"multipart/form-data; boundary={edge}"})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert [path.read_bytes() for path in files(house)] == [b"\0\r\n\xff"]
+
+
+async def test_a_form_as_httpx_writes_it_with_its_fields_in_another_order(house: House) -> None:
+    given = await permit(house)
+    data = {
+        "success_action_status": "200",
+        "key": given["upload_dir"] + "/a.png",
+        "policy": given["policy"],
+        "Signature": given["signature"],
+        "OSSAccessKeyId": given["oss_access_key_id"],
+    }
+    answer = await house.client.post(PATH, data=data, files={"file": ("a.png", b"abc", "image/png")})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert [path.read_bytes() for path in files(house)] == [b"abc"]
