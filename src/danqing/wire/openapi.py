@@ -7,6 +7,13 @@ from typing import Any
 from pydantic import BaseModel
 
 _DEFS = "#/$defs/"
+ANY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "content": {"application/json": {"schema": {"type": "object", "description": "not looked at"}}},
+    }
+}
+"""For `openapi_extra` of a route that takes a body and does not look at it."""
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:

@@ -19,16 +19,10 @@ from danqing.wire.dashscope.schema import Failure
 from danqing.wire.dashscope.task_schema import Cancelled, Task, TaskList
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
+from danqing.wire.openapi import ANY_BODY
 
 IGNORED = body.Limits(most=64 * 1024, seconds=5.0, grace=5.0)
 """What a cancel may carry."""
-
-_ANY_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": False,
-        "content": {"application/json": {"schema": {"type": "object", "description": "not looked at"}}},
-    }
-}
 
 
 def router(desk: Desk) -> APIRouter:
@@ -57,7 +51,7 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.post(
         "/{task_id}/cancel",
-        openapi_extra=_ANY_BODY,
+        openapi_extra=ANY_BODY,
         responses=_responses(Cancelled, "the task is cancelled"),
     )
     async def cancel(request: Request, task_id: str) -> Response:

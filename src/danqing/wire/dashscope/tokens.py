@@ -16,6 +16,7 @@ from danqing.wire.dashscope.encode import Answer
 from danqing.wire.dashscope.schema import Failure
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
+from danqing.wire.openapi import ANY_BODY
 
 FIELD = "expire_in_seconds"
 DEFAULT, LEAST, MOST = 60, 1, 1800
@@ -52,7 +53,7 @@ def router(desk: Desk) -> APIRouter:
         "5XX": {"model": Failure, "description": "the service failed"},
     }
 
-    @routes.post("", openapi_extra=_PARAMETERS, responses=responses)
+    @routes.post("", openapi_extra={**_PARAMETERS, **ANY_BODY}, responses=responses)
     async def lend(request: Request) -> Response:
         """A temporary key with the rights of the key that asks; it cannot be revoked but with that one."""
         await body.discard(request, IGNORED)
