@@ -91,8 +91,7 @@ REASONS: Mapping[int, str] = {
 """Cases that no transcript shows, where that is on purpose."""
 
 ELSEWHERE: Mapping[int, str] = {
-    125: "tests/e2e/test_sdk.py, test_sdk_tasks.py, test_sdk_families.py: the official SDK parses every answer",
-    126: "tests/wire/test_behaviour.py: an error that nobody foresaw is JSON as well",
+    124: "tests/e2e/test_sdk_uploads.py: local files through the official SDK, blocking and asyncio",
 }
 """Cases that are shown by other tests than transcripts."""
 
