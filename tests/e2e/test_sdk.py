@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import dashscope
@@ -115,3 +116,17 @@ def test_text_to_image_has_the_task_metric_of_its_family(served: Served) -> None
     (file,) = fetched(answer)
     assert Image.open(io.BytesIO(file)).size == (928, 1664)
     assert answer.output["task_metric"] == {"TOTAL": 1, "SUCCEEDED": 1, "FAILED": 0}
+
+
+def test_a_local_file_is_sent_and_edited(served: Served, tmp_path: Path) -> None:
+    path = tmp_path / "图 1.png"
+    Image.new("RGB", (400, 600), "red").save(path)
+    answer = MultiModalConversation.call(
+        api_key=served.key,
+        model="qwen-image-edit-plus",
+        messages=[{"role": "user", "content": [{"image": f"file://{path}"}, {"text": "make it winter"}]}],
+        size="512*768",
+    )
+    (file,) = fetched(answer)
+    assert Image.open(io.BytesIO(file)).size == (512, 768)
+    assert len([kept for kept in (served.data / "blobs" / "uploads").rglob("*") if kept.is_file()]) == 1
