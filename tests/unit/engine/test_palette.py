@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
+from danqing.core.events import Work
 from danqing.core.raster import Raster, Size
+from danqing.engine import loop
 from danqing.engine.palette import Palette, recoloured
 from danqing.judge.colour import lab
 from danqing.judge.scenes import draw_case
@@ -108,6 +111,17 @@ def test_shapes_stay_where_they_are() -> None:
     made = _through(pixels, Palette.parse("#204080 25, #f0e0c0 75"))
     assert np.abs(made[32, 32].astype(int) - (0x20, 0x40, 0x80)).max() < 12
     assert np.abs(made[4, 4].astype(int) - (0xF0, 0xE0, 0xC0)).max() < 12
+
+
+def test_the_engine_moves_a_picture_only_when_a_palette_was_asked_for() -> None:
+    size = Size(16, 16)
+    grey = Raster(size, 3, bytes([128]) * 768)
+    plain = Work("t", "m", "p", None, (), 1, size, 1)
+    assert loop._recoloured(grey, plain) is grey
+    asked = replace(plain, knobs={loop.PALETTE: "#ff0000 10000, #00ff00 0, #0000ff 0"})
+    moved = np.frombuffer(loop._recoloured(grey, asked).data, np.uint8).reshape(-1, 3)
+    assert moved[:, 0].min() > 200
+    assert moved[:, 1:].max() < 60
 
 
 def test_transparency_stays() -> None:

@@ -258,7 +258,11 @@ THIRDS = [{"hex": "#C2D1E6", "ratio": "33.33%"}, {"hex": "636574", "ratio": "33.
     ],
 )
 def test_a_palette_that_makes_a_whole_is_taken(palette: Any) -> None:
-    assert "color_palette" not in say("wan2.7-image", color_palette=palette).order.knobs
+    knob = say("wan2.7-image", color_palette=palette).order.knobs["color_palette"]
+    assert isinstance(knob, str)
+    entries = [entry.split() for entry in knob.split(", ")]
+    assert [colour for colour, _ in entries] == ["#" + item["hex"].lstrip("#").lower() for item in palette]
+    assert sum(int(share) for _, share in entries) in {100, 10_000}
 
 
 @pytest.mark.parametrize(

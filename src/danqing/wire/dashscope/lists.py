@@ -20,9 +20,10 @@ _HEX = re.compile(r"#?[0-9A-Fa-f]{6}")
 _SHARE = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))?%")
 
 
-def palette(name: str, value: object, _: int) -> None:
+def palette(name: str, value: object, _: int) -> str:
     """Three to ten of `{"hex": "#C2D1E6", "ratio": "23.51%"}` whose shares make a whole; a share may also be a number,
-    of percent or of one. Raises BadOrder."""
+    of percent or of one. Returns the
+    knob, `#c2d1e6 2351, …` with shares in hundredths of a percent. Raises BadOrder."""
     low, high = COLOURS
     if not isinstance(value, list) or not low <= len(value) <= high:
         raise wrong(name, f"a list of {low} to {high} colours")
@@ -30,6 +31,8 @@ def palette(name: str, value: object, _: int) -> None:
     whole = {WHOLE} if any(isinstance(item["ratio"], str) for item in value) else {WHOLE, WHOLE // 100}
     if sum(shares) not in whole:
         raise BadOrder(f"The ratios of {name} must sum to 100.00%", field=f"parameters.{name}")
+    colours = [str(item["hex"]).lstrip("#").lower() for item in value]
+    return ", ".join(f"#{colour} {share}" for colour, share in zip(colours, shares, strict=True))
 
 
 def boxes(name: str, value: object, pictures: int) -> None:
@@ -46,7 +49,7 @@ def boxes(name: str, value: object, pictures: int) -> None:
             raise wrong(name, "boxes of [x1, y1, x2, y2] in pixels", f"parameters.{name}[{place}]")
 
 
-CHECKS: Mapping[str, Callable[[str, object, int], None]] = MappingProxyType(
+CHECKS: Mapping[str, Callable[[str, object, int], str | None]] = MappingProxyType(
     {"palette": palette, "boxes": boxes}
 )
 

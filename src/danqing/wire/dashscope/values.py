@@ -193,8 +193,9 @@ def _knobs(given: Mapping[str, Any], rules: Mapping[str, KnobRule], found: Limit
         if value is not None and found.mode in rule.not_with:
             raise BadOrder(f"{name} is not supported when {found.mode} is true", field=f"parameters.{name}")
         if rule.type in lists.CHECKS:
-            if value is not None:
-                lists.CHECKS[rule.type](name, value, found.pictures)
+            made = None if value is None else lists.CHECKS[rule.type](name, value, found.pictures)
+            if made is not None:
+                knobs[name] = made
             continue
         knobs[name] = rule.default if value is None else _knob(name, value, rule, found.model)
         if found.pictures and knobs[name] in rule.text_only:
