@@ -22,11 +22,12 @@ def drawn_size(native: Native, asked: Size, *, editing: bool) -> Size:
 
 
 def input_size(native: Native, given: Size, drawn: Size) -> Size:
-    """The size at which the checkpoint reads an input picture. A bucketed one reads it at the bucket of its own
-    aspect; else the rule of Qwen-Image-2.1: the drawn picture's area in the input's own aspect, each side rounded to
-    a multiple of 32 (`calculate_dimensions` of the stock pipeline)."""
+    """The size at which the checkpoint reads an input picture. A bucketed one reads it at the drawn size, unless it was
+    taught mixed sizes: then at the bucket of the input's own aspect. Else the rule of Qwen-Image-2.1: the drawn
+    picture's area in the input's own aspect, each side rounded to a multiple of 32 (`calculate_dimensions` of the
+    stock pipeline)."""
     if native.canvas is Canvas.BUCKET:
-        return nearest_bucket(native.edit_buckets or native.buckets, given)
+        return nearest_bucket(native.edit_buckets or native.buckets, given) if native.mixed_inputs else drawn
     width = math.sqrt(drawn.area * given.ratio)
     step = native.multiple
     return Size(*(max(step, round(side / step) * step) for side in (width, width / given.ratio)))

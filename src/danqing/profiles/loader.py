@@ -48,12 +48,14 @@ class BadProfile(ValueError):
 @dataclass(frozen=True, slots=True)
 class Native:
     """The sizes a checkpoint draws at. `buckets` are the (width, height) it was taught, `edit_buckets` those it was
-    taught with input pictures (the same, if empty); sides of any drawn size are multiples of `multiple`."""
+    taught with input pictures (the same, if empty); sides of any drawn size are multiples of `multiple`. With
+    `mixed_inputs` a bucketed checkpoint was taught inputs whose sizes differ from the drawn one."""
 
     canvas: Canvas = Canvas.FOLLOW
     multiple: int = 32
     buckets: tuple[tuple[int, int], ...] = ()
     edit_buckets: tuple[tuple[int, int], ...] = ()
+    mixed_inputs: bool = False
 
     def __post_init__(self) -> None:
         if (self.canvas is Canvas.BUCKET) != bool(self.buckets):

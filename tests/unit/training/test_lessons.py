@@ -14,7 +14,6 @@ from transformers import Qwen2Tokenizer  # noqa: E402
 from danqing.judge.scenes import TASKS, draw_case  # noqa: E402
 from danqing.judge.world import BACKGROUNDS, COLOURS, PLACES, SHAPES  # noqa: E402
 from danqing.judge.world import SIZES as SIZES_OF_THINGS  # noqa: E402
-from danqing.profiles.loader import load_profile  # noqa: E402
 from training.adopt import adopt_words, match_words  # noqa: E402
 from training.batches import CURRICULUM, SIZES, Codec, Lessons, stage_at  # noqa: E402
 from training.build import SHIFT, Shape, build_scheduler  # noqa: E402
@@ -37,9 +36,10 @@ def test_every_task_is_taught_in_the_end_and_no_task_is_unknown() -> None:
     assert stage_at(1.0).most == 5
 
 
-def test_every_size_that_is_taught_is_one_the_profile_draws_at() -> None:
-    native = load_profile("miniature").checkpoints["miniature"].native
-    assert set(SIZES) == set(native.buckets)
+def test_every_size_that_is_taught_is_one_of_whole_slots() -> None:
+    assert all(width % 32 == height % 32 == 0 for width, height in SIZES)
+    aspects = {round(width / height, 2) for width, height in SIZES}
+    assert aspects >= {1.0, 1.5, 0.67, 1.33, 0.75, 1.75, 0.57, 2.33}
 
 
 def test_pictures_survive_the_way_into_the_autoencoders_range() -> None:
