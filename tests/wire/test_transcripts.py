@@ -82,7 +82,10 @@ def _always(answer: httpx.Response) -> list[str]:
     members."""
     if not re.fullmatch(UUID, answer.headers.get("x-request-id", "")):
         return ["X-Request-ID: missing"]
-    if not answer.headers.get("content-type", "").startswith("application/json") or "request_id" not in answer.json():
+    if (
+        not answer.headers.get("content-type", "").startswith("application/json")
+        or "request_id" not in answer.json()
+    ):
         return []
     body = answer.json()
     problems = []

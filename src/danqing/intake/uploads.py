@@ -50,7 +50,9 @@ class Uploads:
         """What a permit of this caller allows. Raises ModelDenied, RateExceeded."""
         if "images" not in caller.scopes:
             raise ModelDenied
-        pace = self._limiter.admit((caller.tenant, model), Rate(self.terms.permits, 1.0), self._clock.monotonic())
+        pace = self._limiter.admit(
+            (caller.tenant, model), Rate(self.terms.permits, 1.0), self._clock.monotonic()
+        )
         if not pace.admitted:
             raise RateExceeded(after=pace.after)
         ends = self._clock.wall() + self.terms.permit_seconds
