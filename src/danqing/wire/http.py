@@ -53,9 +53,7 @@ async def _on_invalid(request: Request, _: Exception) -> Response:
     return _refused(BadOrder(), request.state.request_id, request.scope["path"])
 
 
-def _refused(
-    fault: Fault, request_id: str, path: str, *, frames: bool = False, family: str = ""
-) -> Response:
+def _refused(fault: Fault, request_id: str, path: str, *, frames: bool = False, family: str = "") -> Response:
     """A fault in the words of the dialect whose path it is, and of the model's family."""
     if path.startswith(COMPATIBLE):
         return compatible.refuse(fault, request_id)
