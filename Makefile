@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
+SDKS ?= 1.24.0 1.24.10 1.25.0 1.25.24
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SETUP := tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve check test fix eval bench chaos train docs lock clean
+.PHONY: help setup demo serve check test fix eval bench chaos sdks train docs lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -57,6 +58,14 @@ bench: $(VENV)/.dev ## the figures: overhead, start, memory, engine against the 
 chaos: $(VENV)/.dev ## a longer run of killed workers and servers, audited at the end
 	$(BIN)/python -m pytest tests/chaos --chaos-jobs 1000
 
+sdks: $(VENV)/.dev $(SDKS:%=.sdks/%/.made) ## the same calls through older releases of the official SDK, each installed apart
+	DANQING_TEST_SDKS="$$(printf '%s:' $(SDKS:%=.sdks/%/bin/python))" $(BIN)/python -m pytest tests/e2e/test_sdk_releases.py
+
+.sdks/%/.made:
+	$(PYTHON) -m venv .sdks/$*
+	.sdks/$*/bin/python -m pip --disable-pip-version-check install -q dashscope==$*
+	@touch $@
+
 train: $(VENV)/.dev ## train the bundled checkpoint again (hours; resumable)
 	$(BIN)/python -m training --out .train
 
@@ -65,4 +74,4 @@ lock: $(VENV)/.dev ## pin the dependencies again
 	$(BIN)/python -m tools.lock --upgrade
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .sdks dist build

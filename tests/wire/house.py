@@ -325,17 +325,22 @@ async def _ended(house: House) -> None:
 
 @asynccontextmanager
 async def _picture_host() -> AsyncIterator[str]:
-    """A host with one picture, one page, and nothing else."""
+    """A host with a photo, pictures of one colour (`/400x600/red.webp`), one page, and nothing else."""
     app = web.Application()
 
     async def picture(_: web.Request) -> web.Response:
         return web.Response(body=save(flat("640x480", "blue"), "JPEG", quality=95), content_type="image/jpeg")
+
+    async def coloured(request: web.Request) -> web.Response:
+        size, colour, kind = (request.match_info[name] for name in ("size", "colour", "kind"))
+        return web.Response(body=save(flat(size, colour), kind.upper()), content_type=f"image/{kind}")
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<html>no picture</html>", content_type="text/html")
 
     app.router.add_get("/a.jpg", picture)
     app.router.add_get("/page", page)
+    app.router.add_get("/{size}/{colour}.{kind}", coloured)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
