@@ -77,11 +77,16 @@ def test_the_quick_start_brings_two_different_pictures_of_the_asked_size(served:
 
 
 def test_the_same_seed_gives_the_same_pixels_on_an_idle_server(served: Served) -> None:
-    first, again, other = (
-        fetched(quick_start(served, n=1, seed=seed, size="512*768"))[0] for seed in (3, 3, 4)
-    )
+    pictures = [
+        Image.open(io.BytesIO(fetched(quick_start(served, n=1, seed=seed, size="512*768"))[0]))
+        for seed in (3, 3, 4)
+    ]
+    first, again, other = (picture.tobytes() for picture in pictures)
     assert first == again
     assert first != other
+    labels = {picture.info["XML:com.adobe.xmp"] for picture in pictures}
+    assert len(labels) == 3, "each file says its own number"
+    assert all('"Label":"1"' in label for label in labels)
 
 
 def test_picture_i_is_the_picture_of_seed_plus_i(served: Served) -> None:
