@@ -15,12 +15,10 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bench.answers import EngineAnswers, ServerAnswers, avoided, megabytes, seconds_of_an_edit
 from danqing.judge.exam import Paper, Tally, judge_judge
@@ -41,7 +39,6 @@ class Asked:
     key: str | None
     names: tuple[str, str]
     steps: int | None
-    side: int
 
     def answers(self) -> EngineAnswers | ServerAnswers:
         """Ready to be asked; made in the process that asks."""
@@ -53,16 +50,14 @@ class Asked:
 Answered = tuple[Case, Verdict, Any]
 
 
-def _sit(asked: Asked, papers: Sequence[Paper], mine: int, of: int, out: Any) -> None:
+def _sit(asked: Asked, paper: Paper, mine: int, of: int, out: Any) -> None:
     """One process: every `of`-th chunk of the questions, the answers into a queue."""
     answers = asked.answers()
-    cases = [case for paper in papers for case in paper.cases()]
-    for number, start in enumerate(range(0, len(cases), CHUNK)):
-        if number % of != mine:
-            continue
-        chunk = cases[start : start + CHUNK]
+    questions = list(paper.questions())
+    for start in range(mine * CHUNK, len(questions), of * CHUNK):
+        chunk = [paper.draw(question) for question in questions[start : start + CHUNK]]
         for case, picture in zip(chunk, answers.ask(chunk), strict=True):
-            out.put((start, case, judge(case, picture), picture))
+            out.put((case, judge(case, picture), picture))
     out.put(None)
 
 
@@ -71,7 +66,7 @@ def collect(asked: Asked, paper: Paper, processes: int) -> Iterator[Answered]:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(maxsize=64)
     workers = [
-        context.Process(target=_sit, args=(asked, [paper], number, processes, queue), daemon=True)
+        context.Process(target=_sit, args=(asked, paper, number, processes, queue), daemon=True)
         for number in range(processes)
     ]
     for worker in workers:
@@ -82,7 +77,7 @@ def collect(asked: Asked, paper: Paper, processes: int) -> Iterator[Answered]:
         if told is None:
             running -= 1
         else:
-            yield told[1:]
+            yield told
     for worker in workers:
         worker.join()
 
@@ -100,17 +95,11 @@ def print_table(tally: Tally, rows: Sequence[str]) -> None:
         print(f"{row:18}{shares}{tally.share(row):8.1%}   {low:.0%}-{high:<8.0%}{tally.asked(row):6}")
 
 
-def write_sheet(path: Path, answered: Sequence[Answered]) -> None:
-    """Two questions of every row: the first that was answered rightly and the first that was not."""
-    shown: dict[tuple[str, bool], Answered] = {}
-    for case, verdict, picture in answered:
-        shown.setdefault((case.row, verdict.right), (case, verdict, picture))
-    rows = [
-        _sheet_row(*one)
-        for _, one in sorted(shown.items(), key=lambda item: (list(ROWS).index(item[0][0]), not item[0][1]))
-    ]
+def write_sheet(path: Path, shown: Mapping[tuple[str, bool], Answered]) -> None:
+    """Of every row one question that was answered rightly and one that was not."""
+    order = sorted(shown, key=lambda key: (list(ROWS).index(key[0]), not key[1]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(rows).save(path)
+    draw_sheet([_sheet_row(*shown[key]) for key in order]).save(path)
 
 
 def _sheet_row(case: Case, verdict: Verdict, picture: Any) -> Row:
@@ -167,19 +156,19 @@ def main() -> None:
     options = _options()
     names = tuple(options.models.split(","))
     side = options.side or (512 if options.server else 128)
-    asked = Asked(options.model, options.server, options.key, (names[0], names[-1]), options.steps, side)
+    asked = Asked(options.model, options.server, options.key, (names[0], names[-1]), options.steps)
     paper = Paper(tuple(options.rows), LANGUAGES, options.count, options.first, (side, side))
     began, tally = time.monotonic(), Tally()
-    answered: list[Answered] = []
+    shown: dict[tuple[str, bool], Answered] = {}
     for case, verdict, picture in collect(asked, paper, options.processes):
         tally.add(case, verdict)
-        answered.append((case, verdict, picture if len(answered) < 4000 else np.zeros((8, 8, 3), np.uint8)))
+        shown.setdefault((case.row, verdict.right), (case, verdict, picture))
     print_table(tally, paper.rows)
     for case, verdict in tally.faults() if options.faults else ():
         print(
             f"  {case.task} {case.language} {case.seed}: {case.instruction} -> {'; '.join(verdict.reasons)}"
         )
-    write_sheet(options.sheet, answered)
+    write_sheet(options.sheet, shown)
     true, false, passed = judge_judge(
         replace(paper, languages=("en",), count=JUDGED, first=options.first).cases()
     )

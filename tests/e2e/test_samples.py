@@ -7,14 +7,12 @@ The server paints the colour of the last picture it was given, grey where it was
 from __future__ import annotations
 
 import base64
-import gc
 import json
 import mimetypes
 import os
 import shutil
 import subprocess
 import time
-import warnings
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -30,6 +28,8 @@ from dashscope.api_entities.dashscope_response import Message
 from PIL import Image
 
 from tests.support.open_house import OpenHouse, open_house
+
+pytestmark = pytest.mark.usefixtures("left_open")
 
 GENERATION = "/services/aigc/multimodal-generation/generation"
 BEIJING, SINGAPORE = "/api/v1", "/ap-southeast-1/api/v1"
@@ -73,15 +73,6 @@ def home(painted: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(dashscope, "api_key", painted.key)
     monkeypatch.setattr(dashscope, "base_http_api_url", painted.url + BEIJING)
     return painted.url + BEIJING
-
-
-@pytest.fixture(autouse=True)
-def _left_open() -> Iterator[None]:
-    """The SDK closes some of its connections only when they are collected; that is not ours to be warned of."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture

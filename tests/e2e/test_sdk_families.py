@@ -3,10 +3,8 @@ against a server whose pictures are one colour."""
 
 from __future__ import annotations
 
-import gc
 import io
 import urllib.request
-import warnings
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +19,8 @@ from PIL import Image
 
 from tests.support.open_house import OpenHouse, open_house
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenHouse]:
@@ -34,15 +34,6 @@ def client(painted: OpenHouse) -> Iterator[openai.OpenAI]:
     base = f"{painted.url}/any/compatible-mode/v1"
     with openai.OpenAI(api_key=painted.key, base_url=base, max_retries=0) as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def _left_open() -> Iterator[None]:
-    """The SDK closes some of its connections only when they are collected; that is not ours to be warned of."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 def size(url: str) -> tuple[int, int]:

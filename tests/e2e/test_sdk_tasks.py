@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import gc
 import io
 import urllib.request
-import warnings
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +19,8 @@ from PIL import Image
 
 from tests.support.open_house import OpenHouse, open_house
 
+pytestmark = pytest.mark.usefixtures("left_open")
+
 GIVEN = {"model": "wan2.2-t2i-flash", "prompt": "a red circle", "size": "512*512"}
 
 
@@ -29,15 +29,6 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenHouse]:
     with open_house(tmp_path_factory.mktemp("painted")) as house:
         dashscope.base_http_api_url = house.url + "/api/v1"
         yield house
-
-
-@pytest.fixture(autouse=True)
-def _left_open() -> Iterator[None]:
-    """The SDK closes some of its connections only when they are collected; that is not ours to be warned of."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from danqing.core.errors import (
     OutOfTime,
     PromptRefused,
     QuotaExhausted,
-    RateExceeded,
     SyncRefused,
     Unavailable,
     UnknownModel,
@@ -127,9 +126,7 @@ class Intake:
             raise ModelDenied
         await self._stand(caller)
         if self._terms.rates and model.rate is not None:
-            pace = self._limiter.admit((caller.key_id, model.name), model.rate, self._clock.monotonic())
-            if not pace.admitted:
-                raise RateExceeded(after=pace.after)
+            self._limiter.require((caller.key_id, model.name), model.rate, self._clock.monotonic())
         return model
 
     async def submit(self, caller: Caller, order: Order, model: Model, ticket: Ticket) -> Job:
@@ -226,6 +223,11 @@ class Intake:
         if job.idempotency_key is None:
             await self._store.cancel(caller.tenant, job.id)
 
+    @property
+    def region(self) -> str:
+        """The region that this installation stands for."""
+        return self._keys.region
+
     def model(self, name: str) -> Model | None:
         """What the catalogue says of a model, or None if it has no such."""
         return self._models.get(name)
@@ -235,9 +237,7 @@ class Intake:
         if not self._terms.polls:
             return
         rate = Rate(self._terms.polls, 1.0)
-        pace = self._limiter.admit((what, caller.tenant), rate, self._clock.monotonic())
-        if not pace.admitted:
-            raise RateExceeded(after=pace.after)
+        self._limiter.require((what, caller.tenant), rate, self._clock.monotonic())
 
     async def recall(self, caller: Caller, job_id: str) -> Job | None:
         """The job that this caller, or another key of the tenant, was to come back for; None for any other id."""

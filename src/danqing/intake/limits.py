@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from danqing.core.errors import RateExceeded
 from danqing.core.models import Rate
 
 MOST_CALLERS = 65_536
@@ -43,3 +44,9 @@ class Limiter:
         while len(self._arrivals) > self._most:
             self._arrivals.popitem(last=False)
         return Pace(True)
+
+    def require(self, caller: Hashable, rate: Rate, now: float) -> None:
+        """Count one request at `now`. Raises RateExceeded."""
+        pace = self.admit(caller, rate, now)
+        if not pace.admitted:
+            raise RateExceeded(after=pace.after)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from danqing.core.blobkeys import new_nonce, upload_key
-from danqing.core.errors import InputTooLarge, InputUnreachable, ModelDenied, RateExceeded
+from danqing.core.errors import InputTooLarge, InputUnreachable, ModelDenied
 from danqing.core.models import Rate
 from danqing.core.ports import BlobStore, Clock, JobStore, Seal
 from danqing.core.uploads import Allowance, Grant, Kept, Upload, UploadRefused, Why
@@ -50,11 +50,8 @@ class Uploads:
         """What a permit of this caller allows. Raises ModelDenied, RateExceeded."""
         if "images" not in caller.scopes:
             raise ModelDenied
-        pace = self._limiter.admit(
-            (caller.tenant, model), Rate(self.terms.permits, 1.0), self._clock.monotonic()
-        )
-        if not pace.admitted:
-            raise RateExceeded(after=pace.after)
+        rate = Rate(self.terms.permits, 1.0)
+        self._limiter.require((caller.tenant, model), rate, self._clock.monotonic())
         ends = self._clock.wall() + self.terms.permit_seconds
         return Grant(caller.tenant, model, ends, self.terms.most, self.terms.capacity)
 

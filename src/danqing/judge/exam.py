@@ -11,6 +11,7 @@ from danqing.judge.scenes import LANGUAGES, ROWS, Case, draw_case
 from danqing.judge.score import Verdict, judge
 from danqing.judge.wrong import wrong_answers
 
+Question = tuple[str, int, str]
 Z = 1.959964  # of the normal distribution, for 95 % intervals
 
 
@@ -24,13 +25,21 @@ class Paper:
     first: int = 0
     size: tuple[int, int] = (128, 128)
 
-    def cases(self) -> Iterator[Case]:
-        """The questions: all languages of one before the next, the tasks of a row in turn."""
+    def questions(self) -> Iterator[Question]:
+        """Task, seed and language of each: all languages of one before the next, the tasks of a row in turn."""
         for row in self.rows:
             tasks = ROWS[row]
             for seed in range(self.first, self.first + self.count):
                 for language in self.languages:
-                    yield draw_case(tasks[seed % len(tasks)], seed, language, size=self.size)
+                    yield tasks[seed % len(tasks)], seed, language
+
+    def cases(self) -> Iterator[Case]:
+        """The questions, drawn."""
+        return map(self.draw, self.questions())
+
+    def draw(self, question: Question) -> Case:
+        """One of them."""
+        return draw_case(*question, size=self.size)
 
 
 @dataclass(slots=True)

@@ -26,6 +26,10 @@ class Limits:
     least_rate: float = 16 * 1024
 
 
+IGNORED = Limits(most=64 * 1024, seconds=5.0, grace=5.0)
+"""What a request may carry as a body that is not looked at."""
+
+
 def room(pictures: int) -> int:
     """The largest body, in bytes, of a call with so many input pictures: 14 MiB each and one more, at most 128."""
     return min(pictures * PICTURE + MIB, 128 * MIB)

@@ -34,3 +34,12 @@ def _inlined(value: Any, definitions: dict[str, Any]) -> Any:
         target = definitions[value["$ref"].removeprefix(_DEFS)]
         value = {**target, **{name: inner for name, inner in value.items() if name != "$ref"}}
     return {name: _inlined(inner, definitions) for name, inner in value.items()}
+
+
+def answers(model: Any, text: str, failure: Any) -> dict[int | str, dict[str, Any]]:
+    """What a route answers: `model` when all is well, described by `text`, else `failure`."""
+    return {
+        200: {"model": model, "description": text},
+        "4XX": {"model": failure, "description": "the request was refused"},
+        "5XX": {"model": failure, "description": "the service failed; nothing is charged"},
+    }

@@ -92,10 +92,8 @@ def consistency_clothes(dealer: Dealer) -> Plan:
     others = tuple(
         _become(after, replace(_figure(after), garment=kind)) for kind in GARMENTS if kind != clothes.kind
     )
-    slots = {"garment": words.with_article(words.garment(clothes))}
-    return Plan(
-        (scene,), after, {"garment": Said(slots["garment"].en, words.garment(clothes).zh)}, wrongs=others
-    )
+    worn = words.garment(clothes)
+    return Plan((scene,), after, {"garment": Said(words.article(worn.en), worn.zh)}, wrongs=others)
 
 
 def consistency_place(dealer: Dealer) -> Plan:

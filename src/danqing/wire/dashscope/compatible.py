@@ -7,7 +7,7 @@ A link comes back whatever `response_format` asks, as from the service; there ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,7 +20,7 @@ from danqing.wire.dashscope import calls, decode, encode, replies, shapes
 from danqing.wire.dashscope.schema import TieredUsage
 from danqing.wire.desk import Desk
 from danqing.wire.guard import COMPATIBLE
-from danqing.wire.openapi import json_body
+from danqing.wire.openapi import answers, json_body
 
 CODES: Mapping[type[e.Fault], tuple[int, str, str]] = {
     e.UnknownModel: (
@@ -108,13 +108,12 @@ def router(desk: Desk) -> APIRouter:
     """The one route of this mode over a desk."""
     routes = APIRouter(prefix=COMPATIBLE, tags=["DashScope, OpenAI-compatible mode"])
     limits = calls.limits(desk, decode.COMPATIBLE)
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"model": Made, "description": "links to the pictures"},
-        "4XX": {"model": Failure, "description": "the request was refused"},
-        "5XX": {"model": Failure, "description": "the service failed; nothing is charged"},
-    }
 
-    @routes.post("/images/generations", openapi_extra=json_body(Body), responses=responses)
+    @routes.post(
+        "/images/generations",
+        openapi_extra=json_body(Body),
+        responses=answers(Made, "links to the pictures", Failure),
+    )
     async def generate(request: Request) -> Response:
         """Make pictures, or edit the given ones, and answer when they are ready."""
         try:

@@ -18,7 +18,7 @@ from danqing.wire.dashscope.schema import Failure, Generation, Success
 from danqing.wire.dashscope.task_schema import Submitted, Synthesis
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
-from danqing.wire.openapi import json_body
+from danqing.wire.openapi import answers, json_body
 
 SUBMITS = (
     ("/image-generation/generation", decode.IMAGES, Generation),
@@ -45,7 +45,7 @@ def _services(desk: Desk) -> APIRouter:
     @routes.post(
         "/multimodal-generation/generation",
         openapi_extra=json_body(Generation),
-        responses=_responses(Success, "links to the pictures"),
+        responses=answers(Success, "links to the pictures", Failure),
     )
     async def generate(request: Request) -> Response:
         """Make pictures, or edit the given ones, and answer when they are ready."""
@@ -67,7 +67,7 @@ def _submit(routes: APIRouter, desk: Desk, path: str, route: str, shape: Any) ->
         path,
         name=route,
         openapi_extra=json_body(shape),
-        responses=_responses(Submitted, "the task's id"),
+        responses=answers(Submitted, "the task's id", Failure),
     )
     async def submit(request: Request) -> Response:
         """Ask for pictures and come back for them: the answer names a task. Wants `X-DashScope-Async: enable`."""
@@ -98,11 +98,3 @@ def _success(request: Request, desk: Desk, job: Job, family: str) -> encode.Answ
 def refuse(problem: Fault, request_id: str) -> Response:
     """The answer to a fault, in JSON."""
     return replies.refused(problem, request_id)
-
-
-def _responses(model: Any, text: str) -> dict[int | str, dict[str, Any]]:
-    return {
-        200: {"model": model, "description": text},
-        "4XX": {"model": Failure, "description": "the request was refused"},
-        "5XX": {"model": Failure, "description": "the service failed; nothing is charged"},
-    }

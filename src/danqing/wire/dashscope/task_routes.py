@@ -4,8 +4,6 @@ official clients send both.
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,17 +17,14 @@ from danqing.wire.dashscope.schema import Failure
 from danqing.wire.dashscope.task_schema import Cancelled, Task, TaskList
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
-from danqing.wire.openapi import ANY_BODY
-
-IGNORED = body.Limits(most=64 * 1024, seconds=5.0, grace=5.0)
-"""What a cancel may carry."""
+from danqing.wire.openapi import ANY_BODY, answers
 
 
 def router(desk: Desk) -> APIRouter:
     """The routes of tasks over a desk."""
     routes = APIRouter(prefix=f"{API}/tasks", tags=["DashScope tasks"])
 
-    @routes.get("/{task_id}", responses=_responses(Task, "how the task stands"))
+    @routes.get("/{task_id}", responses=answers(Task, "how the task stands", Failure))
     async def query(request: Request, task_id: str) -> Response:
         """A task as it stands; an id that is unknown, somebody else's or older than a day is `UNKNOWN`."""
         caller = await _caller(request, desk, "query")
@@ -41,22 +36,22 @@ def router(desk: Desk) -> APIRouter:
         links = desk.links(request, job) if job.state is State.SUCCEEDED else ()
         return _written(tasks.shown(job, desk.intake.model(job.brief.model), links, request_id))
 
-    @routes.get("", responses=_responses(TaskList, "a page of tasks, newest first"))
+    @routes.get("", responses=answers(TaskList, "a page of tasks, newest first", Failure))
     async def listing(request: Request) -> Response:
         """The tasks of the account: by default those of the last 24 hours, ten a page."""
         caller = await _caller(request, desk, "list")
-        search, number, size = tasks.search(request.query_params, desk.clock.wall())
+        search, number, size = tasks.search(request.query_params, desk.clock.wall(), desk.intake.region)
         page = await desk.intake.find(caller, search, skip=(number - 1) * size, limit=size)
-        return _written(tasks.listed(page, number, size, request.state.request_id))
+        return _written(tasks.listed(page, number, size, request.state.request_id, region=desk.intake.region))
 
     @routes.post(
         "/{task_id}/cancel",
         openapi_extra=ANY_BODY,
-        responses=_responses(Cancelled, "the task is cancelled"),
+        responses=answers(Cancelled, "the task is cancelled", Failure),
     )
     async def cancel(request: Request, task_id: str) -> Response:
         """Cancel a task that is still pending."""
-        await body.discard(request, IGNORED)
+        await body.discard(request, body.IGNORED)
         caller = await _caller(request, desk, "cancel")
         await desk.intake.withdraw(caller, task_id)
         return _written(tasks.cancelled(request.state.request_id))
@@ -72,11 +67,3 @@ async def _caller(request: Request, desk: Desk, what: str) -> Caller:
 
 def _written(answer: Answer) -> Response:
     return replies.written(answer, kind=replies.TASK_JSON)
-
-
-def _responses(model: Any, text: str) -> dict[int | str, dict[str, Any]]:
-    return {
-        200: {"model": model, "description": text},
-        "4XX": {"model": Failure, "description": "the request was refused"},
-        "5XX": {"model": Failure, "description": "the service failed"},
-    }

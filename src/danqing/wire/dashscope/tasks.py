@@ -11,6 +11,7 @@ from typing import Any
 from danqing.core.errors import BadOrder, Fault, Internal
 from danqing.core.job import Job, Page, Search, State
 from danqing.core.models import Model
+from danqing.intake.keys import REGION
 from danqing.wire.dashscope import decode, encode, shapes
 from danqing.wire.dashscope.encode import Answer
 
@@ -18,7 +19,6 @@ CHINA = timezone(timedelta(hours=8))
 """The service tells times of its own country, without saying so."""
 
 DAY = 86_400.0
-REGION = "cn-beijing"
 PAGE_SIZE, MOST = 10, 100
 
 STATES: Mapping[State, str] = {
@@ -120,8 +120,9 @@ def _wrong(fault: Fault, family: str = "") -> dict[str, str]:
 # lists
 
 
-def search(query: Mapping[str, str], now: float) -> tuple[Search, int, int]:
-    """What a list's query string asks for, with the page and its size. Unknown members are ignored.
+def search(query: Mapping[str, str], now: float, region: str = REGION) -> tuple[Search, int, int]:
+    """What a list's query string asks for, with the page and its size. Unknown members are ignored; `region` is where
+    all tasks here are.
 
     Raises BadOrder for a time that is none, a span of more than a day, and a page that is none."""
     since, until = _span(query.get("start_time"), query.get("end_time"), now)
@@ -134,7 +135,7 @@ def search(query: Mapping[str, str], now: float) -> tuple[Search, int, int]:
         job_id=query.get("task_id") or None,
         key_id=query.get("api_key_id") or None,
     )
-    if query.get("region") not in (None, "", REGION):
+    if query.get("region") not in (None, "", region):
         asked = Search(since, until, states=())
     return asked, _number(query, "page_no", 1, 1_000_000), _number(query, "page_size", PAGE_SIZE, MOST)
 
@@ -173,11 +174,11 @@ def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int
     return int(text)
 
 
-def listed(page: Page, page_no: int, page_size: int, request_id: str) -> Answer:
+def listed(page: Page, page_no: int, page_size: int, request_id: str, *, region: str = REGION) -> Answer:
     """A page of tasks; its members stand at the top, as the service has them."""
     body = {
         "total": page.total,
-        "data": [_entry(job) for job in page.jobs],
+        "data": [_entry(job, region) for job in page.jobs],
         "total_page": math.ceil(page.total / page_size),
         "page_no": page_no,
         "page_size": page_size,
@@ -186,7 +187,7 @@ def listed(page: Page, page_no: int, page_size: int, request_id: str) -> Answer:
     return Answer(200, body)
 
 
-def _entry(job: Job) -> dict[str, Any]:
+def _entry(job: Job, region: str) -> dict[str, Any]:
     times = {"gmt_create": job.created, "start_time": job.started, "end_time": job.finished}
     return {
         "api_key_id": job.key_id,
@@ -194,7 +195,7 @@ def _entry(job: Job) -> dict[str, Any]:
         "caller_uid": job.tenant,
         **{name: int(at * 1000) for name, at in times.items() if at is not None},
         "model_name": job.brief.model,
-        "region": REGION,
+        "region": region,
         "request_id": job.request_id,
         "status": STATES[job.state],
         "task_id": job.id,

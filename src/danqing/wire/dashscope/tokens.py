@@ -16,12 +16,10 @@ from danqing.wire.dashscope.encode import Answer
 from danqing.wire.dashscope.schema import Failure
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
-from danqing.wire.openapi import ANY_BODY
+from danqing.wire.openapi import ANY_BODY, answers
 
 FIELD = "expire_in_seconds"
 DEFAULT, LEAST, MOST = 60, 1, 1800
-IGNORED = body.Limits(most=64 * 1024, seconds=5.0, grace=5.0)
-"""What the request may carry as a body, which is not looked at."""
 
 _PARAMETERS: dict[str, Any] = {
     "parameters": [
@@ -47,16 +45,15 @@ class Token(BaseModel):
 def router(desk: Desk) -> APIRouter:
     """The route of temporary keys over a desk."""
     routes = APIRouter(prefix=f"{API}/tokens", tags=["DashScope keys"])
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"model": Token, "description": "the key and its end"},
-        "4XX": {"model": Failure, "description": "the request was refused"},
-        "5XX": {"model": Failure, "description": "the service failed"},
-    }
 
-    @routes.post("", openapi_extra={**_PARAMETERS, **ANY_BODY}, responses=responses)
+    @routes.post(
+        "",
+        openapi_extra={**_PARAMETERS, **ANY_BODY},
+        responses=answers(Token, "the key and its end", Failure),
+    )
     async def lend(request: Request) -> Response:
         """A temporary key with the rights of the key that asks; it cannot be revoked but with that one."""
-        await body.discard(request, IGNORED)
+        await body.discard(request, body.IGNORED)
         caller = await door.who(request, desk)
         token = desk.intake.lend(caller, seconds(request.query_params.get(FIELD)))
         return replies.written(Answer(200, {"token": token.secret, "expires_at": token.expires}))

@@ -22,6 +22,7 @@ from danqing.wire.dashscope.encode import Answer
 from danqing.wire.dashscope.schema import Failure
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
+from danqing.wire.openapi import answers
 
 PATH = f"{API}/uploads"
 ACTION = "getPolicy"
@@ -122,11 +123,7 @@ def router(desk: Desk) -> APIRouter:
     @routes.get(
         PATH,
         openapi_extra=_QUERY,
-        responses={
-            200: {"model": Permitted, "description": "the permit"},
-            "4XX": {"model": Failure, "description": "the request was refused"},
-            "5XX": {"model": Failure, "description": "the service failed"},
-        },
+        responses=answers(Permitted, "the permit", Failure),
     )
     async def permit(request: Request) -> Response:
         """A permit to send files for one model's orders, for five minutes."""
