@@ -73,6 +73,16 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What the worker has to say beside the pictures. `prompt` is the text they were drawn from, where the caller's own
+    was rewritten; `texts` are (place, text), in order: each stands before the picture of that place, or, where the
+    place is the number of pictures, after the last."""
+
+    prompt: str | None = None
+    texts: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as the store knows it. Times are wall-clock Unix seconds; `expires` is when its data is deleted."""
 
@@ -96,6 +106,7 @@ class Job:
     key_id: str = ""
     lost: Mapping[int, Fault] = field(default_factory=lambda: MappingProxyType({}))
     """Pictures that a succeeded job could not deliver, by place; `images` are the others, in order."""
+    said: Said = Said()
 
 
 @dataclass(frozen=True, slots=True)

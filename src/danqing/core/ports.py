@@ -11,7 +11,7 @@ from typing import Protocol
 
 from danqing.core.errors import Fault
 from danqing.core.events import Event, Work
-from danqing.core.job import Arrival, Beat, Closing, Draft, Image, Job, News, Page, Search
+from danqing.core.job import Arrival, Beat, Closing, Draft, Image, Job, News, Page, Said, Search
 from danqing.core.keys import Account, ApiKey
 from danqing.core.order import Brief
 from danqing.core.uploads import Kept, Upload
@@ -93,10 +93,14 @@ class JobStore(Protocol):
         ...
 
     async def succeed(
-        self, token: str, images: Sequence[Image], lost: Mapping[int, Fault] | None = None
+        self,
+        token: str,
+        images: Sequence[Image],
+        lost: Mapping[int, Fault] | None = None,
+        said: Said | None = None,
     ) -> Closing:
         """End the job with its pictures and its charge row, hold to used, in one transaction guarded by the token.
-        `lost` says which places have no picture, and why: they are not charged."""
+        `lost` says which places have no picture, and why: they are not charged. `said` is kept with the job."""
         ...
 
     async def fail(self, token: str, fault: Fault) -> Closing:

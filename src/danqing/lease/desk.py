@@ -17,7 +17,7 @@ from typing import Any
 
 from danqing.core.blobkeys import input_key, new_nonce, result_key
 from danqing.core.errors import Fault, Internal, Unavailable
-from danqing.core.job import Beat, Closing, Image, Job, Lease, News
+from danqing.core.job import Beat, Closing, Image, Job, Lease, News, Said
 from danqing.core.order import Brief
 from danqing.core.ports import BlobStore, Clock, JobStore
 from danqing.core.raster import Raster
@@ -347,14 +347,16 @@ class Desk:
             return await self._store.fail(ask.token, fault)
         if ask.outcome is Outcome.RELEASED:
             return await self._store.release(ask.token)
-        if hand is not None and len(hand.images) == hand.brief.count:
+        if hand is not None and set(hand.images) >= (places := _delivered(hand.brief, ask)):
             hand.doubtful = True
-            return await self._store.succeed(ask.token, [hand.images[i] for i in range(hand.brief.count)])
+            lost = {one.place: one.fault.fault() for one in ask.lost}
+            said = Said(ask.prompt, tuple((text.place, text.text) for text in ask.texts))
+            return await self._store.succeed(ask.token, [hand.images[i] for i in sorted(places)], lost, said)
         job = await self._store.leased(ask.token)
         if job is None:  # holds nothing: the store tells a lost answer from a lost lease, and charges nobody
             return await self._store.succeed(ask.token, ())
         stored = hand.images if hand is not None else {}
-        raise ImagesMissing(", ".join(str(i) for i in range(job.brief.count) if i not in stored))
+        raise ImagesMissing(", ".join(str(i) for i in sorted(_delivered(job.brief, ask)) if i not in stored))
 
     def _ended(self, hand: Hand, ask: End) -> None:
         self._suspects.discard(hand.job_id)
@@ -387,6 +389,15 @@ class Desk:
 def _remembered(job: Job) -> Hand:
     """A hand for a lease given out before this desk was set up; whose it is will show when that worker ends it."""
     return Hand(job.id, job.tenant, job.brief, worker="")
+
+
+def _delivered(brief: Brief, ask: End) -> set[int]:
+    """The places whose pictures a success brings. Raises BadMessage for an end that does not fit the order."""
+    made = brief.count if ask.made is None else ask.made
+    lost = {one.place for one in ask.lost}
+    if not 1 <= made <= brief.count or not lost < set(range(made)):
+        raise BadMessage(f"{made} of {brief.count} pictures, without {sorted(lost)}, is no success")
+    return set(range(made)) - lost
 
 
 def _ordered(brief: Brief, index: int, packed: bytes) -> Raster:

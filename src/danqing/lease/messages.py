@@ -130,19 +130,43 @@ class Wrong:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A picture that a success does not bring: its place among those ordered, and why."""
+
+    place: int
+    fault: Wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that stands before the picture of that place; after the last, where there is none."""
+
+    place: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class End:
-    """The end of an attempt. `fault` goes with `failed` only. `seconds` of engine time were spent; `wall` seconds
-    passed between the claim and the last stored picture."""
+    """The end of an attempt. `fault` goes with `failed` only; `lost`, `made`, `prompt` and `texts` with `succeeded`
+    only. `made` is the number of places where that is smaller than ordered (an order may be an upper bound), `prompt`
+    what was drawn instead of the caller's, `texts` stand between the pictures. `seconds` of engine time were spent;
+    `wall` seconds passed between the claim and the last stored picture."""
 
     token: str
     outcome: Outcome
     fault: Wrong | None = None
     seconds: float = 0.0
     wall: float = 0.0
+    lost: tuple[Lost, ...] = ()
+    made: int | None = None
+    prompt: str | None = None
+    texts: tuple[Text, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.fault is not None) != (self.outcome is Outcome.FAILED):
             raise ValueError("a fault goes with a failed outcome, and only with that")
+        if self.outcome is not Outcome.SUCCEEDED and (self.lost or self.made is not None or self.texts):
+            raise ValueError("what was made goes with a succeeded outcome, and only with that")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping
 
 from danqing.core.blobkeys import input_key
 from danqing.core.errors import EngineFailed, Fault, OutOfTime, QueueFull, QuotaExhausted, SameKeyOtherOrder
-from danqing.core.job import Beat, Closing, Draft, Image, Job, Lease, State
+from danqing.core.job import Beat, Closing, Draft, Image, Job, Lease, Said, State
 from danqing.core.order import Brief
 from danqing.core.ports import Submitted
 from danqing.store import rows, statements, uploads
@@ -51,6 +51,15 @@ class Moment:
     wall: float
     run: str
     rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a success brings, as `Job` has it."""
+
+    images: tuple[Image, ...]
+    lost: Mapping[int, Fault]
+    said: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,30 +275,29 @@ def beat(conn: Connection, worker: str, beats: Sequence[Beat], at: Moment) -> Ou
 # the worker ends an attempt
 
 
-def succeed(
-    conn: Connection, token: str, images: Sequence[Image], lost: Mapping[int, Fault], at: Moment
-) -> Outcome[Closing]:
+def succeed(conn: Connection, token: str, result: Result, at: Moment) -> Outcome[Closing]:
     """State, result, charge, hold to used."""
     row = conn.execute(*statements.find_held(token)).mappings().first()
     if row is None:
         return _repeated(conn, token, "succeeded")
     values = {
         **_end_values("succeeded", at),
-        "result": rows.images_text(images),
-        "out_hash": rows.images_hash(images),
-        "lost": rows.lost_text(lost),
+        "result": rows.images_text(result.images),
+        "out_hash": rows.images_hash(result.images),
+        "lost": rows.lost_text(result.lost),
+        "said": rows.said_text(result.said),
     }
     conn.execute(*statements.close(token, values))
     charge = {
         "job_id": row["id"],
         "tenant": row["tenant"],
         "model": row["model"],
-        "images": len(images),
-        "amount": len(images),
+        "images": len(result.images),
+        "amount": len(result.images),
         "created": at.wall,
     }
     conn.execute(*statements.add_charge(charge))
-    conn.execute(*statements.spend(row["tenant"], row["hold_images"], len(images)))
+    conn.execute(*statements.spend(row["tenant"], row["hold_images"], len(result.images)))
     return Outcome(Closing.DONE, ended=(row["id"],))
 
 

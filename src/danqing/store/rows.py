@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from danqing.core.errors import Fault, restore
-from danqing.core.job import Arrival, Image, Job, Lease, State
+from danqing.core.job import Arrival, Image, Job, Lease, Said, State
 from danqing.core.keys import Account, ApiKey
 from danqing.core.order import Brief, Order, Remote, Taken, Uploaded
 from danqing.core.raster import Size
@@ -99,6 +99,17 @@ def read_lost(text: str | None) -> dict[int, Fault]:
     return {int(place): restore(name, message) for place, (name, message) in sorted(told.items())}
 
 
+def said_text(said: Said) -> str | None:
+    """What the worker said, as ASCII JSON; None for nothing."""
+    return None if said == Said() else json.dumps({"prompt": said.prompt, "texts": said.texts})
+
+
+def read_said(text: str | None) -> Said:
+    """The inverse of `said_text`."""
+    told = json.loads(text or "{}")
+    return Said(told.get("prompt"), tuple((place, words) for place, words in told.get("texts", ())))
+
+
 def images_text(images: Iterable[Image]) -> str:
     """The pictures of a finished job, in order."""
     return json.dumps([[i.key, i.size.width, i.size.height, i.digest] for i in images], separators=(",", ":"))
@@ -145,6 +156,7 @@ def read_job(row: RowMapping) -> Job:
         request_id=row["request_id"],
         key_id=row["key_id"],
         lost=read_lost(row["lost"]),
+        said=read_said(row["said"]),
     )
 
 

@@ -31,6 +31,7 @@ from danqing.core.job import (
     Lease,
     News,
     Page,
+    Said,
     Search,
     State,
     final,
@@ -286,12 +287,15 @@ class SqliteStore:
         )
 
     async def succeed(
-        self, token: str, images: Sequence[Image], lost: Mapping[int, Fault] | None = None
+        self,
+        token: str,
+        images: Sequence[Image],
+        lost: Mapping[int, Fault] | None = None,
+        said: Said | None = None,
     ) -> Closing:
         """See `JobStore`."""
-        return await self._write(
-            "succeed", lambda conn: life.succeed(conn, token, images, lost or {}, self._moment())
-        )
+        result = life.Result(tuple(images), lost or {}, said or Said())
+        return await self._write("succeed", lambda conn: life.succeed(conn, token, result, self._moment()))
 
     async def fail(self, token: str, fault: Fault) -> Closing:
         """See `JobStore`."""

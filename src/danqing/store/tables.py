@@ -65,6 +65,7 @@ job = Table(
     Column("request_id", Text),  # of the request, on jobs whose callers come back for them
     Column("key_id", Text, nullable=False, server_default=""),
     Column("lost", Text),  # pictures that a succeeded job could not deliver, and why
+    Column("said", Text),  # the prompt as rewritten, and texts between the pictures
     CheckConstraint(
         "state IN ('accepted', 'queued', 'running', 'succeeded', 'failed', 'cancelled')",
         name="job_state_known",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from danqing.core.errors import EngineFailed, Fault, Unavailable
-from danqing.core.job import Closing, Image, Lease, News, State
+from danqing.core.errors import EngineFailed, Fault, OutputRefused, Unavailable
+from danqing.core.job import Closing, Image, Lease, News, Said, State
 from danqing.core.raster import Size
 from danqing.lease.messages import (
     BadMessage,
@@ -15,8 +15,10 @@ from danqing.lease.messages import (
     Claim,
     End,
     ImagesMissing,
+    Lost,
     Outcome,
     Pulse,
+    Text,
     TokenGone,
     Wrong,
 )
@@ -67,6 +69,37 @@ async def test_a_job_is_claimed_uploaded_ended_and_charged_once(place: Place) ->
     ]
     assert await place.charged() == 2
     assert await place.audited()
+
+
+async def test_a_success_may_lack_pictures_say_why_and_say_more(place: Place) -> None:
+    job_id = await place.submit(count=4)
+    [lease] = await claim(place)
+    await upload(place, lease, 0, 2)
+    lost = (Lost(1, Wrong.of(OutputRefused())),)
+    end = End(
+        lease.token, Outcome.SUCCEEDED, lost=lost, made=3, prompt="a red fox", texts=(Text(0, "Once."),)
+    )
+    assert await place.desk.end(end) is Closing.DONE
+    job = await place.job(job_id, 0)
+    assert [image.key.rsplit("-", 1)[1] for image in job.images] == ["0.png", "2.png"]
+    assert {place_: type(fault) for place_, fault in job.lost.items()} == {1: OutputRefused}
+    assert job.said == Said("a red fox", ((0, "Once."),))
+    assert await place.charged() == 2
+    assert await place.audited()
+
+
+@pytest.mark.parametrize(
+    ("made", "lost"), [(0, ()), (3, ()), (None, (0, 1)), (1, (1,))], ids=["none", "more", "all", "beyond"]
+)
+async def test_a_success_that_does_not_fit_the_order_is_no_message(
+    made: int | None, lost: tuple[int, ...], place: Place
+) -> None:
+    await place.submit(count=2)
+    [lease] = await claim(place)
+    await upload(place, lease, 0, 1)
+    wrong = tuple(Lost(one, Wrong.of(OutputRefused())) for one in lost)
+    with pytest.raises(BadMessage, match="is no success"):
+        await place.desk.end(End(lease.token, Outcome.SUCCEEDED, lost=wrong, made=made))
 
 
 async def test_p6_a_job_cannot_succeed_before_every_picture_is_stored(place: Place) -> None:
@@ -323,7 +356,7 @@ async def test_files_of_a_success_whose_answer_is_unknown_are_left_alone(
     await upload(place, lease, 0)
     succeed = place.store.succeed
 
-    async def committed_but_unheard(token: str, images: list[Image]) -> Closing:
+    async def committed_but_unheard(token: str, images: list[Image], *more: object) -> Closing:
         await succeed(token, images)
         raise Fault("the answer was lost")
 
