@@ -36,6 +36,14 @@ class Writer(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """A model that sees, and answers with yes or no."""
+
+    async def agrees(self, question: str, pictures: Sequence[Raster], *, seconds: float) -> float:
+        """How likely the answer to the question is "yes", 0 to 1. Raises CannotWrite."""
+        ...
+
+
 class Rewriter(Protocol):
     """Makes prompts out of prompts, in the caller's language. Each method raises CannotWrite, within a time limit of
     the rewriter's own."""
