@@ -27,7 +27,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
     parser.add_argument("--work", type=Path, default=Path(".train"), help="state and log while training")
-    parser.add_argument("--minutes", type=float, default=110.0, help="time for everything")
+    parser.add_argument("--minutes", type=float, default=110.0, help="time for everything, of the processor")
     parser.add_argument(
         "--vae-minutes", type=float, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
     )

@@ -1,7 +1,7 @@
 """Trains encoder and denoiser together by flow matching on drawn lessons. Resumable; knows no file layout but its own.
 
 The state file holds weights, their running average, optimiser state and the share of the time already spent, so a
-stopped run goes on where it was.
+stopped run goes on where it was. Time is the processor's, so that a run beside other work is as long as one alone.
 """
 
 from __future__ import annotations
@@ -156,15 +156,16 @@ def train_denoiser(
     others: Alone | Together = ALONE,
     save_every: float = 240,
 ) -> None:
-    """Until `minutes` of training have been spent over all runs. Only the first of several processes writes."""
-    start, before, saved = time.monotonic(), run.seconds, time.monotonic()
+    """Until each thread has spent `minutes` of processor time over all runs. Only the first of several processes
+    writes."""
+    start, before, saved = _worked(), run.seconds, time.monotonic()
     recent: list[list[float]] = []
     run.student.train()
     while run.seconds < 60 * minutes:
         done = run.seconds / (60 * minutes)
         lesson = lessons.draw(done)
         losses = flow_loss(run.student, lesson)
-        run.seconds = before + time.monotonic() - start
+        run.seconds = before + _worked() - start
         run.advance(total(losses), rate_at(done, run.step), others)
         run.samples += len(lesson.targets) * others.count
         recent.append([float(loss.detach()) for loss in losses])
@@ -178,6 +179,11 @@ def train_denoiser(
             saved = time.monotonic()
     if not others.rank:
         run.save(folder / "state.pt")
+
+
+def _worked() -> float:
+    """Processor seconds of this process, a thread."""
+    return time.process_time() / torch.get_num_threads()
 
 
 def _log(folder: Path, run: Run, recent: list[list[float]]) -> None:
