@@ -11,7 +11,8 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from danqing.core.raster import Raster
 from danqing.engine.families.contract import Family, NotFinite, Plan, plan
 from danqing.engine.memory import Need, Room
 from danqing.engine.palette import Palette, recoloured
+from danqing.engine.talks import Speaker, Talks
 from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Bill, Costs, Stage
 from danqing.schedule.policy import Lane, Policy
@@ -89,6 +91,7 @@ class StepEngine:
         self._cancels: set[str] = set()
         self._waiting: deque[Running] = deque()
         self._running: dict[str, Running] = {}
+        self._talks = Talks()
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -97,6 +100,24 @@ class StepEngine:
     def start(self, work: Work) -> None:
         """See `core.ports.Engine.start`. A closed engine drops the work."""
         self.put(work)
+        self._wake()
+
+    def speaker(self, model: str) -> Speaker:
+        """What stands behind an API name as writer and judge; it raises CannotWrite at once where that is nothing, or
+        no language model."""
+        checkpoint = self.profile.checkpoint(model)
+        speaks = checkpoint is not None and checkpoint.language
+        family = self._families[checkpoint.name] if checkpoint is not None and speaks else None
+        return Speaker(None if family is None else family.language, self._ask)
+
+    def _ask(self, units: Iterator[str | float]) -> Future[str | float]:
+        answer = self._talks.put(units)
+        with self._bell:
+            self._bell.notify()
+        self._wake()
+        return answer
+
+    def _wake(self) -> None:
         with self._bell:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -126,6 +147,7 @@ class StepEngine:
             self._bell.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        self._talks.end()
 
     # -- the engine's thread
 
@@ -133,15 +155,19 @@ class StepEngine:
         while not self._closed:
             if not self.tick():
                 with self._bell:
-                    self._bell.wait_for(lambda: self._closed or self._arrivals or self._cancels)
+                    self._bell.wait_for(
+                        lambda: self._closed or self._arrivals or self._cancels or self._talks
+                    )
 
     def tick(self) -> bool:
-        """Take in what came, do one unit of work; False if there was nothing to do."""
+        """Take in what came, do one unit of work, and before it one of a text that somebody waits for; False if there
+        was nothing to do."""
         self._take_in()
+        talked = self._talks.turn()
         lanes = [lane for running in self._running.values() for lane in self._lanes(running)]
         chosen = self.policy.choose(lanes, self._now())
         if not chosen:
-            return False
+            return talked
         self._advance(self._running[chosen[0].job], [lane.index for lane in chosen])
         return True
 

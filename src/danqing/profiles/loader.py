@@ -3,7 +3,7 @@
 A profile is a TOML file, one of the bundled ones by name or any other by path:
 
     text = "…"
-    [checkpoints.NAME]      source, revision, licence, relation, text, [checkpoints.NAME.native]
+    [checkpoints.NAME]      source, revision, licence, relation, text, language, [checkpoints.NAME.native]
 [models."API NAME"]     checkpoint, steps, guidance, guidance_negative; "*" answers for all names not listed
 """
 
@@ -76,6 +76,8 @@ class Checkpoint:
     licence: str
     revision: str | None = None
     text: str = ""
+    language: bool = True
+    """Whether its text encoder may be asked questions; false for one that was taught captions and nothing else."""
 
     @property
     def folder(self) -> Path | None:

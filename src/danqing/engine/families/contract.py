@@ -12,6 +12,7 @@ import torch
 from danqing.core.events import Work
 from danqing.core.raster import Raster, Size
 from danqing.engine.canvas import drawn_size, input_size
+from danqing.engine.language import Language
 from danqing.profiles.loader import Native, Preset
 from danqing.schedule.cost import Bill, Stage
 
@@ -56,6 +57,9 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
 class Family(Protocol):
     """The stages of one checkpoint's modules. Every method runs on the engine thread, one at a time.
     `conditions`, `prefix` and `lane` are the family's own; the loop only carries them."""
+
+    language: Language | None
+    """The text encoder as a language model; None if it is none."""
 
     def steps(self, plan: Plan) -> int:
         """Denoising steps of one picture."""

@@ -39,6 +39,7 @@ from danqing.core.raster import Raster, Size
 from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, on_white, to_canvas
 from danqing.engine.families.contract import NotFinite, Plan
+from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, BlockCausal, Stage
 
@@ -157,11 +158,14 @@ class QwenImage21:
         how = {"use_safetensors": True, "local_files_only": True, "dtype": dtype}
         self.device, self.dtype = device, dtype
         self.processor: Any = build_processor(folder)
-        self.encoder = Qwen3VLForConditionalGeneration.from_pretrained(folder / "text_encoder", **how)
+        self.encoder, told = Qwen3VLForConditionalGeneration.from_pretrained(
+            folder / "text_encoder", output_loading_info=True, **how
+        )
         self.transformer = QwenImage21Transformer2DModel.from_pretrained(folder / "transformer", **how)
         self.vae = AutoencoderKLQwenImage21.from_pretrained(folder / "vae", **how)
         for module in (self.encoder, self.transformer, self.vae):
             module.to(device).eval().requires_grad_(False)
+        self.language = open_language(self.encoder, self.processor, device, new=tuple(told["missing_keys"]))
         self.transformer.set_attn_processor(ContinuingAttention())
         self._heads: Recent[Head] = Recent(keep)
         self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
