@@ -7,9 +7,9 @@
     ├── OrderFault        BadOrder  InputMissing  InputNotObject  SameKeyOtherOrder  NotWaiting  PromptRefused
     │                     OutputRefused
     ├── InputFault        InputMalformed  InputTooLarge  InputUnreachable  InputForbidden  InputUndecodable
-    │                     InputOutOfBounds
+    │                     InputOutOfBounds  InputRefused  MaskMismatch  MaskEmpty  BoxOutside
     ├── LimitFault        QuotaExhausted  RateExceeded  QueueFull
-    └── ServiceFault      EngineFailed  OutOfTime  Unavailable  Internal
+    └── ServiceFault      EngineFailed  OutOfTime  Unchecked  Unavailable  Internal
 
 Rooms raise these deep; a wire dialect owns the table that turns a leaf into its own status, code and message, and a
 test walks this tree and fails on a leaf without a row. The docstring of a leaf is its default message. A fault that
@@ -168,6 +168,22 @@ class InputOutOfBounds(InputFault):
     """The sides of an input picture are too small or too large."""
 
 
+class InputRefused(InputFault):
+    """An input picture shows what is not worked on here."""
+
+
+class MaskMismatch(InputFault):
+    """The mask is not of the size of its picture."""
+
+
+class MaskEmpty(InputFault):
+    """The mask selects nothing."""
+
+
+class BoxOutside(InputFault):
+    """A box lies outside its picture."""
+
+
 class LimitFault(Fault):
     """A limit was reached; the same request may pass later."""
 
@@ -194,6 +210,10 @@ class EngineFailed(ServiceFault):
 
 class OutOfTime(ServiceFault):
     """The picture was not ready in time."""
+
+
+class Unchecked(ServiceFault):
+    """A picture could not be checked, and pictures that were not checked do not pass."""
 
 
 class Unavailable(ServiceFault):

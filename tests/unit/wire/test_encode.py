@@ -48,7 +48,7 @@ def test_only_faults_written_for_callers_speak_for_themselves() -> None:
 
 def test_5xx_is_only_for_our_own_faults() -> None:
     ours = {leaf.__name__ for leaf in leaves() if encode.CODES[leaf].status >= 500}
-    assert ours == {"EngineFailed", "OutOfTime", "Unavailable", "Internal"}
+    assert ours == {"EngineFailed", "OutOfTime", "Unchecked", "Unavailable", "Internal"}
 
 
 def test_a_client_is_told_when_to_come_back_or_not_at_all() -> None:

@@ -35,6 +35,10 @@ CODES: Mapping[type[e.Fault], tuple[int, str, str]] = {
         *(400, "data_inspection_failed"),
         "Input data may contain inappropriate content.",
     ),
+    e.InputRefused: (
+        *(400, "data_inspection_failed"),
+        "Input data may contain inappropriate content.",
+    ),
     e.OutputRefused: (
         *(400, "data_inspection_failed"),
         "Output data may contain inappropriate content.",

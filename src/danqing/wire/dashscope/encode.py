@@ -68,6 +68,10 @@ CODES: Mapping[type[e.Fault], Row] = {
     e.InputForbidden: Row(400, _INVALID, _URL),
     e.InputUndecodable: Row(400, _INVALID, "Invalid image format or corrupted file"),
     e.InputOutOfBounds: Row(400, _INVALID, "the size of input image is too small or too large."),
+    e.InputRefused: Row(400, "DataInspectionFailed", "Input data may contain inappropriate content."),
+    e.MaskMismatch: Row(400, _INVALID, "mask_image_url must have the same size as base_image_url."),
+    e.MaskEmpty: Row(400, _INVALID, "mask_image_url selects nothing: what is to change must be white."),
+    e.BoxOutside: Row(400, _INVALID, "A box of bbox_list lies outside its image."),
     e.QuotaExhausted: Row(
         429, "Throttling.AllocationQuota", "Allocated quota exceeded, please increase your quota limit."
     ),
@@ -77,6 +81,7 @@ CODES: Mapping[type[e.Fault], Row] = {
         500, "InternalError.Algo", "An internal error has occured during algorithm execution."
     ),
     e.OutOfTime: Row(500, "RequestTimeOut", "Request timed out, please try again later."),
+    e.Unchecked: Row(503, "ModelUnavailable", "Model is unavailable, please try again later."),
     e.Unavailable: Row(503, "ModelUnavailable", "Model is unavailable, please try again later."),
     e.Internal: Row(500, "InternalError", _LATER),
 }
