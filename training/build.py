@@ -23,7 +23,7 @@ class Shape:
     heads: int = 4
     head_dim: int = 64
     mlp_ratio: int = 3
-    latent_channels: int = 16
+    latent_channels: int = 32
 
 
 SHIFT = 1.0986  # ln 3: with few tokens nearly all is decided at high noise

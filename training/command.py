@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from training.export import export, weights_of
 from training.files import replace_folder
 from training.together import Alone, Together, meeting_place
 from training.tokenizer import build_tokenizer
-from training.vae import train_vae
+from training.vae import build_vae, learned, train_vae
 
 VAE_SHARE = 0.12
 
@@ -76,6 +77,22 @@ def _teach(rank: int, options: argparse.Namespace, minutes: float, place: Any) -
     train_denoiser(run, lessons, folder=options.work, minutes=minutes, others=others)
 
 
+def _teach_vae(rank: int, options: argparse.Namespace, minutes: float, place: Any) -> None:
+    """One process of the autoencoder's training."""
+    torch.set_num_threads(options.threads)
+    others = Together(rank, *place) if place else Alone()
+    train_vae(options.work / "vae", minutes, options.seed, others=others)
+
+
+def _share_out(teach: Callable[..., None], options: argparse.Namespace, minutes: float, model: Any) -> None:
+    """Training of the model in as many processes as were asked for."""
+    if options.processes == 1:
+        teach(0, options, minutes, None)
+        return
+    place = meeting_place(options.processes, model)
+    torch.multiprocessing.spawn(teach, (options, minutes, place), nprocs=options.processes)
+
+
 def main() -> None:
     """Autoencoder, denoiser, export, in this order; each goes on where it was."""
     options = _options()
@@ -88,14 +105,10 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     if options.start and not options.resume:
         shutil.copytree(options.start / "vae", work / "vae", dirs_exist_ok=True)
-    if not (work / "vae" / "config.json").is_file():
-        train_vae(work / "vae", vae_minutes, options.seed)
     tokenizer = _tokenizer(work / "tokenizer")
-    minutes = options.minutes - vae_minutes
-    if options.processes == 1 and not options.export_only:
-        _teach(0, options, minutes, None)
-    elif not options.export_only:
-        place = meeting_place(options.processes, Student(tokenizer, Shape()))
-        torch.multiprocessing.spawn(_teach, (options, minutes, place), nprocs=options.processes)
+    if not options.export_only:
+        if not learned(work / "vae", vae_minutes):
+            _share_out(_teach_vae, options, vae_minutes, build_vae())
+        _share_out(_teach, options, options.minutes - vae_minutes, Student(tokenizer, Shape()))
     average = _student(options, tokenizer).average
     export(average, vae=work / "vae", tokenizer=tokenizer, shape=Shape(), folder=options.out)

@@ -22,7 +22,7 @@ from training.build import SHIFT, Shape, build_encoder, build_transformer
 from training.forward import encode_text, velocity
 from training.labels import Reader
 from training.muon import Muon, split
-from training.together import Alone, Together
+from training.together import Alone, Together, worked
 
 ALONE = Alone()
 PEAK = 2e-3
@@ -158,14 +158,14 @@ def train_denoiser(
 ) -> None:
     """Until each thread has spent `minutes` of processor time over all runs. Only the first of several processes
     writes."""
-    start, before, saved = _worked(), run.seconds, time.monotonic()
+    start, before, saved = worked(), run.seconds, time.monotonic()
     recent: list[list[float]] = []
     run.student.train()
     while run.seconds < 60 * minutes:
         done = run.seconds / (60 * minutes)
         lesson = lessons.draw(done)
         losses = flow_loss(run.student, lesson)
-        run.seconds = before + _worked() - start
+        run.seconds = before + worked() - start
         run.advance(total(losses), rate_at(done, run.step), others)
         run.samples += len(lesson.targets) * others.count
         recent.append([float(loss.detach()) for loss in losses])
@@ -179,11 +179,6 @@ def train_denoiser(
             saved = time.monotonic()
     if not others.rank:
         run.save(folder / "state.pt")
-
-
-def _worked() -> float:
-    """Processor seconds of this process, a thread."""
-    return time.process_time() / torch.get_num_threads()
 
 
 def _log(folder: Path, run: Run, recent: list[list[float]]) -> None:

@@ -6,6 +6,7 @@ Knows parameters and a clock, not what is learned.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -48,6 +49,11 @@ class Together:
             grad.copy_(mean[at : at + grad.numel()].view_as(grad))
             at += grad.numel()
         return clock
+
+
+def worked() -> float:
+    """Processor seconds of this process, a thread."""
+    return time.process_time() / torch.get_num_threads()
 
 
 def meeting_place(count: int, model: nn.Module) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ from danqing.judge.world import SIZES as SIZES_OF_THINGS
 from training.files import replace_folder
 from training.muon import Muon
 from training.pictures import any_picture
+from training.together import Alone, Together, worked
 
-Z_DIM = 16
+ALONE = Alone()
+Z_DIM = 32
 PEAK = 1.5e-3
+SMALL_FIRST = (0.4, 0.3, 0.2, 0.1)  # the smaller a thing, the harder its outline
+BATCH = 8  # pictures a step and process
 SIZES = ((128, 128), (160, 96), (96, 160), (128, 96), (96, 128))
 
 
@@ -55,10 +60,11 @@ def to_tensor(pictures: list[np.ndarray]) -> Tensor:
 def random_picture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Pictures of every task, pictures that are nobody's scene, and scenes with more disorder than any task has."""
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.2:
         return any_picture(rng, size)
-    if kind < 0.65:
-        task = str(rng.choice(list(TASKS)))
+    if kind < 0.6:
+        # Squares of the pixel style are what an autoencoder likes least.
+        task = "style" if rng.random() < 0.1 else str(rng.choice(list(TASKS)))
         case = draw_case(task, FIRST_TRAINING_SEED + int(rng.integers(1 << 40)), "en", size=size)
         pictures = (case.truth, *case.inputs)
         return pictures[int(rng.integers(len(pictures)))]
@@ -68,7 +74,7 @@ def random_picture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarra
             str(rng.choice(SHAPES)),
             str(rng.choice(list(COLOURS))),
             place,
-            str(rng.choice(list(SIZES_OF_THINGS))),
+            str(rng.choice(list(SIZES_OF_THINGS), p=SMALL_FIRST)),
             (float(rng.uniform(-0.4, 0.4)), float(rng.uniform(-0.4, 0.4))),
             float(rng.uniform(0.8, 1.2)),
         )
@@ -121,43 +127,103 @@ def measure_latents(vae: Any, rng: np.random.Generator) -> tuple[list[float], li
     return flat.mean(1).tolist(), flat.std(1).tolist()
 
 
-def train_vae(folder: Path, minutes: float, seed: int = 7, *, start: Path | None = None) -> None:
-    """Leaves `folder` in the diffusers layout of a VAE, with the measured latent statistics in its config."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, 1])
-    vae = (AutoencoderKLQwenImage21.from_pretrained(start) if start else build_vae()).train()
-    kernels = [p for p in vae.parameters() if p.ndim == 4]
-    others = [p for p in vae.parameters() if p.ndim != 4]
-    optimisers = (
-        Muon(kernels, lr=PEAK),
-        torch.optim.AdamW(others, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.0),
-    )
-    began, saved, step = time.monotonic(), time.monotonic(), 0
-    while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
-        warm = min(1.0, (step + 1) / 100)
-        rate = PEAK * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-        size = SIZES[0] if rng.random() < 0.6 else SIZES[int(rng.integers(1, len(SIZES)))]
-        loss, error = _loss(vae, to_tensor([random_picture(rng, size) for _ in range(8)]))
-        vae.zero_grad(set_to_none=True)
+@dataclass(slots=True)
+class VaeRun:
+    """Everything of the autoencoder's training that must survive a stop."""
+
+    vae: Any
+    muon: Muon
+    adam: torch.optim.AdamW
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, vae: Any) -> VaeRun:
+        """Fresh optimisers."""
+        vae = vae.train().to(memory_format=torch.channels_last)
+        kernels = [p for p in vae.parameters() if p.ndim == 4]
+        others = [p for p in vae.parameters() if p.ndim != 4]
+        adam = torch.optim.AdamW(others, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.0)
+        return cls(vae, Muon(kernels, lr=PEAK), adam)
+
+    def load(self, path: Path) -> None:
+        """Go on from a saved state."""
+        state = torch.load(path, weights_only=True)
+        self.vae.load_state_dict(state["vae"])
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+        self.step, self.seconds = state["counts"]
+
+    def save(self, folder: Path, rng: np.random.Generator) -> None:
+        """The state beside `folder`, then the folder in the diffusers layout."""
+        state = {
+            "vae": self.vae.state_dict(),
+            "muon": self.muon.state_dict(),
+            "adam": self.adam.state_dict(),
+            "counts": (self.step, self.seconds),
+        }
+        path = state_of(folder)
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+        _save(self.vae, folder, rng)
+
+    def advance(self, loss: Tensor, rate: float, others: Alone | Together) -> None:
+        """One step of both optimisers; sets the clock to that of the first process."""
+        self.vae.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        for optimiser in optimisers:
+        self.seconds = others.average(self.vae.parameters(), self.seconds)
+        torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
+        for optimiser in (self.muon, self.adam):
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
-        step += 1
-        if step % 50 == 0:
-            line = {
-                "stage": "vae",
-                "step": step,
-                "loss": float(loss.detach()),
-                "psnr": 10 * math.log10(4 / float(error)),
-            }
-            _log(folder, line | {"seconds": round(time.monotonic() - began)})
+        self.step += 1
+
+
+def state_of(folder: Path) -> Path:
+    """Where the state of the training that fills `folder` is kept."""
+    return folder.with_name(folder.name + ".pt")
+
+
+def learned(folder: Path, minutes: float) -> bool:
+    """Whether the folder's autoencoder has had its time, or came from elsewhere."""
+    state = state_of(folder)
+    if not state.is_file():
+        return (folder / "config.json").is_file()
+    spent: float = torch.load(state, weights_only=True, mmap=True)["counts"][1]
+    return spent >= 60 * minutes
+
+
+def train_vae(folder: Path, minutes: float, seed: int = 7, *, others: Alone | Together = ALONE) -> None:
+    """Until each thread has spent `minutes` of processor time over all runs. Leaves `folder` in the diffusers layout of
+    a VAE, with the measured latent statistics in its config. Only the first of several processes writes."""
+    torch.manual_seed(seed)
+    run = VaeRun.start(build_vae())
+    if state_of(folder).is_file():
+        run.load(state_of(folder))
+    torch.manual_seed(seed + run.step + 7919 * others.rank)
+    rng = np.random.default_rng([seed, 1, run.step, others.rank])
+    shared = np.random.default_rng([seed, 4, run.step])
+    start, before, saved = worked(), run.seconds, time.monotonic()
+    while (done := run.seconds / (60 * minutes)) < 1:
+        size = SIZES[0] if shared.random() < 0.6 else SIZES[int(shared.integers(1, len(SIZES)))]
+        loss, error = _loss(run.vae, to_tensor([random_picture(rng, size) for _ in range(BATCH)]))
+        run.seconds = before + worked() - start
+        run.advance(loss, rate_at(done, run.step), others)
+        if others.rank:
+            continue
+        if run.step % 50 == 0:
+            _log(folder, run, float(loss.detach()), float(error))
         if time.monotonic() - saved > 240:
-            _save(vae, folder, rng)
+            run.save(folder, rng)
             saved = time.monotonic()
-    _save(vae, folder, rng)
+    if not others.rank:
+        run.save(folder, rng)
+
+
+def rate_at(done: float, step: int) -> float:
+    """Warm up, then fall along a cosine to a fiftieth."""
+    return PEAK * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def _save(vae: Any, folder: Path, rng: np.random.Generator) -> None:
@@ -167,6 +233,13 @@ def _save(vae: Any, folder: Path, rng: np.random.Generator) -> None:
         vae.save_pretrained(fresh)
 
 
-def _log(folder: Path, line: dict[str, Any]) -> None:
+def _log(folder: Path, run: VaeRun, loss: float, error: float) -> None:
+    line = {
+        "stage": "vae",
+        "step": run.step,
+        "loss": round(loss, 4),
+        "psnr": round(10 * math.log10(4 / error), 2),
+        "seconds": round(run.seconds),
+    }
     with (folder.parent / "log.jsonl").open("a") as log:
         log.write(json.dumps(line) + "\n")
