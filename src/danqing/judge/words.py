@@ -183,6 +183,14 @@ def traditional(text: str) -> str:
     return text.translate(_TRADITIONAL)
 
 
+_SIMPLIFIED = {new: old for old, new in _TRADITIONAL.items()}
+
+
+def simplified(text: str) -> str:
+    """Traditional characters of this world's sentences in their Simplified form, one by one."""
+    return text.translate(_SIMPLIFIED)
+
+
 def _phrases() -> dict[str, dict[str, tuple[str, ...]]]:
     text = resources.files("danqing.judge").joinpath("phrases.toml").read_text(encoding="utf-8")
     return {
