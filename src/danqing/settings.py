@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -105,11 +105,40 @@ class Inputs(Section):
 
 
 class Checks(Section):
-    """What is not painted for anybody."""
+    """What is not painted for anybody: by words in prompts, and by looking at pictures (docs/howto/checks.md)."""
 
     enabled: bool = Field(True, description="look for refused words in prompts and negative prompts")
     words: tuple[Path, ...] = Field(
         (), description="files of more refused words, one a line; empty for the shipped list alone"
+    )
+    classifier: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="URL of your own classifier of pictures"
+    )
+    classifier_token: SecretStr | None = Field(
+        None, description="sent to the classifier as `Authorization: Bearer …`"
+    )
+    plugins: tuple[str, ...] = Field(
+        (), description="checkers of pictures to load, by entry point of the group `danqing.checkers`"
+    )
+    judge: bool = Field(
+        False, description="ask the checkpoint's own encoder about pictures, where it has language"
+    )
+    questions: tuple[str, ...] = Field(
+        (
+            "Does this picture show naked people or a sexual act?",
+            "Does this picture show torture, mutilation or a corpse?",
+        ),
+        min_length=1,
+        description="what the encoder is asked, one after the other; a yes refuses",
+    )
+    threshold: float = Field(0.5, ge=0, le=1, description="how likely a yes must be, at least, to refuse")
+    inputs: bool = Field(True, description="look at input pictures, if there is a checker")
+    outputs: bool = Field(True, description="look at finished pictures, if there is a checker")
+    seconds: float = Field(5.0, gt=0, description="longest wait for a classifier or plug-in, a picture")
+    judge_seconds: float = Field(30.0, gt=0, description="longest wait for the encoder, a question")
+    at_once: int = Field(4, ge=1, le=64, description="pictures that a classifier or plug-in has at a time")
+    away: Literal["refuse", "allow"] = Field(
+        "refuse", description="what becomes of a picture that a checker gave no answer about"
     )
 
 

@@ -72,7 +72,8 @@ class JobStore(Protocol):
         ...
 
     async def refuse(self, job_id: str, fault: Fault) -> Closing:
-        """End an accepted job with `fault` and release its hold; stale if it is accepted no more."""
+        """End an accepted job with `fault` and release its hold; stale if it is accepted no more. After InputRefused
+        the job names its inputs no more."""
         ...
 
     async def withdraw(self, tenant: str, job_id: str) -> bool:
@@ -104,7 +105,8 @@ class JobStore(Protocol):
         ...
 
     async def fail(self, token: str, fault: Fault) -> Closing:
-        """The attempt failed: release the hold and end the job with `fault`."""
+        """The attempt failed: release the hold and end the job with `fault`. After InputRefused the job names its
+        inputs no more."""
         ...
 
     async def release(self, token: str, *, crashed: bool = False) -> Closing:
@@ -159,6 +161,11 @@ class JobStore(Protocol):
     async def sweep(self) -> Iterable[str]:
         """Delete what is past its life (jobs 24 h after their end, uploads when they expire) and end what is past its
         deadline; answers the blob keys that nothing names any more and that the caller must now remove."""
+        ...
+
+    async def unnamed(self, keys: Sequence[str]) -> Sequence[str]:
+        """Those of the blob keys that no job or upload within its life names: what a lost attempt, a crash or a
+        refusal left behind."""
         ...
 
     async def audit(self) -> dict[str, int]:

@@ -83,6 +83,8 @@ class Poster:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(
+                # one question a connection: an idle one may be gone just when it is needed
+                connector=aiohttp.TCPConnector(force_close=True),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=self._headers,
                 trust_env=False,

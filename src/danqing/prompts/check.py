@@ -22,7 +22,7 @@ from danqing.core.checking import Checker, CheckerAway, Role, Verdict
 from danqing.core.errors import InputRefused, OutputRefused, Unchecked
 from danqing.core.raster import Raster
 from danqing.core.writing import CannotWrite, Judge
-from danqing.outbound.post import Unanswered
+from danqing.outbound.post import Poster, Unanswered
 from danqing.pixels.png import encode
 from danqing.pixels.views import view
 
@@ -44,6 +44,23 @@ _log = structlog.get_logger(room="checks")
 
 class BadChecker(ValueError):
     """A checker that is not there or cannot be used; a start must stop on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which checkers there are: a classifier's URL and its bearer token, plug-ins by name, questions for a judge if
+    there is one, and how likely its "yes" must be. Seconds are for one picture, the judge's for one question;
+    `at_once` pictures are with a classifier or a plug-in at a time; `lenient` lets pass what could not be checked."""
+
+    classifier: str | None = None
+    token: str = ""
+    plugins: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+    threshold: float = 0.5
+    seconds: float = 5.0
+    judge_seconds: float = 30.0
+    at_once: int = 4
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,7 @@ class Plugged:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A model that sees, asked one question after the other: a "yes" more likely than `threshold` refuses."""
+    """A model that sees, asked one question after the other: a "yes" at least as likely as `threshold` refuses."""
 
     judge: Judge
     questions: Sequence[str]
@@ -112,7 +129,7 @@ class Judged:
                 yes = await self.judge.agrees(question, (raster,), seconds=self.seconds)
             except CannotWrite as problem:
                 raise CheckerAway(str(problem)) from problem
-            if yes > self.threshold:
+            if yes >= self.threshold:
                 return Verdict(allowed=False, reason=f"question {number}", score=yes)
             worst = max(worst, yes)
         return Verdict(allowed=True, score=worst)
@@ -121,11 +138,26 @@ class Judged:
 class Checks:
     """Several checkers and the rule for those that are away. `inspect` is an `Inspect`."""
 
-    def __init__(self, checkers: Mapping[str, Checker], *, lenient: bool = False) -> None:
+    def __init__(
+        self,
+        checkers: Mapping[str, Checker],
+        *,
+        lenient: bool = False,
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
         """Checkers by the name that the log tells; `lenient` lets a picture pass that a checker could not be asked
-        about."""
+        about; `closing` is what `close` does."""
         self._checkers = dict(checkers)
         self._lenient = lenient
+        self._closing = tuple(closing)
+
+    def __bool__(self) -> bool:
+        return bool(self._checkers)
+
+    async def close(self) -> None:
+        """Hang up."""
+        for close in self._closing:
+            await close()
 
     async def inspect(self, raster: Raster, role: Role, prompt: str) -> None:
         """Ask all at the same time. Raises InputRefused, OutputRefused, Unchecked."""
@@ -148,6 +180,24 @@ class Checks:
         except CheckerAway as away:
             _log.warning("checker away", checker=name, role=role, error=str(away), passed=self._lenient)
             raise
+
+
+def open_checks(wanted: Wanted, judge: Judge | None = None) -> Checks:
+    """Everything that is wanted; the questions only if there is a judge. Raises BadChecker."""
+    checkers: dict[str, Checker] = {}
+    closing: list[Callable[[], Awaitable[None]]] = []
+    if wanted.classifier is not None:
+        headers = {"Authorization": f"Bearer {wanted.token}"} if wanted.token else {}
+        poster = Poster(wanted.classifier, seconds=wanted.seconds, at_once=wanted.at_once, headers=headers)
+        checkers["classifier"] = Classifier(poster.post)
+        closing.append(poster.close)
+    for name in wanted.plugins:
+        plugged = Plugged(plugin(name), seconds=wanted.seconds, at_once=wanted.at_once)
+        checkers[f"plug-in {name}"] = plugged
+        closing.append(plugged.close)
+    if judge is not None:
+        checkers["judge"] = Judged(judge, wanted.questions, wanted.threshold, wanted.judge_seconds)
+    return Checks(checkers, lenient=wanted.lenient, closing=closing)
 
 
 def plugin(name: str) -> Plugin:

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, create_engine
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool
 
+from danqing.core.blobkeys import is_input
 from danqing.core.errors import Fault, Unavailable
 from danqing.core.job import (
     Arrival,
@@ -398,11 +399,11 @@ class SqliteStore:
         return unnamed
 
     async def unnamed(self, keys: Sequence[str]) -> list[str]:
-        """Those of the blob keys that no job or upload within its life names: what a lost attempt or a crash left
-        behind. Not in the port, for the pass that follows `BlobStore.stale`."""
+        """See `JobStore`. Results take a look at every job within its life; inputs do not."""
         named = {row["key"] for row in await self._read(statements.named_inputs(list(keys)))}
-        named.update(await self.objects())
-        named.update(row["blob"] for row in await self._read(uploads.named(list(keys))))
+        if not all(map(is_input, keys)):
+            named.update(await self.objects())
+            named.update(row["blob"] for row in await self._read(uploads.named(list(keys))))
         return [key for key in keys if key not in named]
 
     async def objects(self) -> list[str]:
