@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from danqing.blobs.folder import FolderBlobs
 from danqing.core.blobkeys import input_key
 from danqing.core.job import Draft, Job
-from danqing.core.order import Brief
+from danqing.core.order import Brief, Knob
 from danqing.core.ports import Clock
 from danqing.core.raster import Raster, Size
 from danqing.lease import address
@@ -55,13 +55,19 @@ class Place:
         return LeaseClient(self.socket, clock=RealClock())
 
     async def submit(
-        self, prompt: str = "a cat", *, count: int = 1, inputs: tuple[Raster, ...] = (), **more: Any
+        self,
+        prompt: str = "a cat",
+        *,
+        count: int = 1,
+        inputs: tuple[Raster, ...] = (),
+        knobs: Mapping[str, Knob] | None = None,
+        **more: Any,
     ) -> str:
         """A queued job, its inputs stored."""
         for raster in inputs:
             await self.blobs.write(input_key(TENANT, raster.digest()), raster.pack())
         digests = tuple(raster.digest() for raster in inputs)
-        brief = Brief("qwen-image-edit-plus", prompt, None, digests, count, SIZE, seed=7)
+        brief = Brief("qwen-image-edit-plus", prompt, None, digests, count, SIZE, seed=7, knobs=knobs or {})
         draft = Draft(id=f"job-{next(_numbers)}", api="test", brief=brief, **more)
         return (await self.store.submit(TENANT, draft)).job.id
 

@@ -1,1 +1,1 @@
-"""The only way a worker touches a job: five verbs with a fencing token, over a private Unix socket."""
+"""The only way a worker touches a job: six verbs with a fencing token, over a private Unix socket."""

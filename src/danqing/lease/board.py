@@ -1,16 +1,23 @@
 """How far each running job is, in memory: what a progress bar reads. The row in the store stays the only truth.
 
-Also remembers the last ended jobs with their times, and counts ends, for metrics. Knows no socket and no clock.
+Also keeps what jobs of several prompts have shown so far, for whoever follows one of them; remembers the last ended
+jobs with their times, and counts ends, for metrics. Knows no socket and no clock.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
+from danqing.core.job import Image
+from danqing.core.writing import Panel
 from danqing.lease.messages import Outcome
 
 MOST = 4096
+MOST_TALES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +35,33 @@ class Progress:
     wall: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
+class Tale:
+    """What a job has shown so far: its panels once a worker has told them, and its stored pictures by place."""
+
+    panels: tuple[Panel, ...] = ()
+    pictures: dict[int, Image] = field(default_factory=dict)
+    followers: int = 0
+    _turned: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def more(self) -> None:
+        """Wait until there is more to show than when this was last awaited."""
+        await self._turned.wait()
+        self._turned.clear()
+
+    def turn(self) -> None:
+        """There is more to show."""
+        self._turned.set()
+
+
 class Board:
-    """The latest of at most 4,096 jobs; the longest untouched one is forgotten first."""
+    """The latest of at most 4,096 jobs; the longest untouched one is forgotten first. Of tales that nobody follows it
+    keeps 256."""
 
     def __init__(self) -> None:
         """An empty board."""
         self._jobs: OrderedDict[str, Progress] = OrderedDict()
+        self._tales: OrderedDict[str, Tale] = OrderedDict()
         self._ends: Counter[str] = Counter()
         self._seconds = 0.0
 
@@ -61,10 +89,51 @@ class Board:
         self._seconds += seconds
         before = self._jobs.get(job_id, Progress())
         self._put(job_id, replace(before, left=None, outcome=outcome, seconds=seconds, wall=wall))
+        if outcome is not Outcome.RELEASED and not self.followed(job_id):
+            self._tales.pop(job_id, None)
 
     def forget(self, job_id: str) -> None:
         """The attempt was lost or cancelled."""
         self._jobs.pop(job_id, None)
+
+    # -- tales
+
+    def tell(self, job_id: str, panels: tuple[Panel, ...]) -> tuple[Panel, ...]:
+        """What the job is made of, a panel a picture. The first word stands: later ones are answered with it."""
+        tale = self._tale(job_id)
+        tale.panels = tale.panels or panels
+        tale.turn()
+        return tale.panels
+
+    def show(self, job_id: str, place: int, image: Image) -> None:
+        """A picture of the job is stored; of interest where somebody follows it."""
+        tale = self._tales.get(job_id)
+        if tale is not None:
+            tale.pictures[place] = image
+            tale.turn()
+
+    @contextmanager
+    def follow(self, job_id: str) -> Iterator[Tale]:
+        """The job's tale, which is not forgotten meanwhile. One follower at a time is told of what is new."""
+        tale = self._tale(job_id)
+        tale.followers += 1
+        try:
+            yield tale
+        finally:
+            tale.followers -= 1
+
+    def followed(self, job_id: str) -> bool:
+        """Whether somebody follows the job."""
+        tale = self._tales.get(job_id)
+        return tale is not None and tale.followers > 0
+
+    def _tale(self, job_id: str) -> Tale:
+        tale = self._tales.setdefault(job_id, Tale())
+        self._tales.move_to_end(job_id)
+        idle = [name for name, other in self._tales.items() if not other.followers and name != job_id]
+        for name in idle[: max(0, len(idle) + 1 - MOST_TALES)]:
+            del self._tales[name]
+        return tale
 
     def figures(self) -> dict[str, float]:
         """Counts of ends by outcome, and engine seconds in all, since the server started."""

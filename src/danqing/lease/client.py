@@ -1,4 +1,4 @@
-"""The worker's side of the five verbs, over a Unix socket. Retries what may pass later; knows no engine.
+"""The worker's side of the six verbs, over a Unix socket. Retries what may pass later; knows no engine.
 
 One deadline a call: it covers all tries. Pauses between tries are exponential with full jitter. Every verb may be
 repeated: the token makes `end` and `image` safe, and a lease whose answer was lost is missing in the next claim's
@@ -22,6 +22,7 @@ from danqing.core.errors import Fault, Internal
 from danqing.core.job import Closing, Lease, News
 from danqing.core.ports import Clock
 from danqing.core.raster import Raster
+from danqing.core.writing import Panel
 from danqing.lease.deadline import Deadline, jitter
 from danqing.lease.messages import (
     LONGEST_POLL,
@@ -34,6 +35,7 @@ from danqing.lease.messages import (
     Hello,
     ImagesMissing,
     Pulse,
+    Script,
     TokenGone,
     Wrong,
     decode,
@@ -134,6 +136,15 @@ class LeaseClient:
         if await asyncio.to_thread(raster.digest) != digest:
             raise Internal("an input arrived damaged")
         return raster
+
+    async def script(self, token: str, panels: tuple[Panel, ...]) -> tuple[Panel, ...]:
+        """Tell what the pictures are going to be; answers what they have to be, which is what the job's first attempt
+        told. Raises TokenGone, ServerAway, BadMessage."""
+        ask = encode(Script(token, panels))
+        body = await self._tried(
+            CALL_SECONDS, lambda left: self._call("POST", "/script", data=ask, seconds=left)
+        )
+        return decode(Script, body).panels
 
     async def image(self, token: str, index: int, raster: Raster) -> None:
         """Have a picture stored. Raises TokenGone, ServerAway, BadMessage."""

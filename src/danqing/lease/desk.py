@@ -1,4 +1,4 @@
-"""The server's side of the five verbs, in order: who holds what, which pictures are stored, who fell silent. Plain
+"""The server's side of the six verbs, in order: who holds what, which pictures are stored, who fell silent. Plain
 calls on messages: knows no HTTP and no socket, so that a Unix socket and HTTP with a worker token serve the same desk.
 
 What is remembered here is a convenience: the row in the store decides who holds a job, and a desk that lost its memory
@@ -31,6 +31,7 @@ from danqing.lease.messages import (
     Hello,
     ImagesMissing,
     Outcome,
+    Script,
     TokenGone,
 )
 
@@ -92,7 +93,7 @@ class Vital:
 
 
 class Desk:
-    """The five verbs over a store of jobs and a store of bytes, and what a supervisor asks."""
+    """The six verbs over a store of jobs and a store of bytes, and what a supervisor asks."""
 
     def __init__(
         self,
@@ -161,6 +162,15 @@ class Desk:
             raise Internal("an input of the job is no longer stored")
         return packed
 
+    async def script(self, ask: Script) -> Script:
+        """What the token's job has to be made of: what its first attempt said. Raises TokenGone, and BadMessage for
+        more pictures than were ordered."""
+        hand = await self._held(ask.token)
+        if len(ask.panels) > hand.brief.count:
+            raise BadMessage(f"a script of {len(ask.panels)} pictures for an order of {hand.brief.count}")
+        self._move(hand.worker)
+        return Script(ask.token, self.board.tell(hand.job_id, ask.panels))
+
     async def image(self, token: str, index: int, packed: bytes) -> None:
         """Store one picture of the token's job, durably; again is allowed and replaces it. Raises TokenGone, and
         BadMessage for a picture that was not ordered."""
@@ -175,11 +185,12 @@ class Desk:
             unneeded = hand.images.get(index) if still else image
             if still:
                 hand.images[index] = image
-        await self._forget_files([unneeded] if unneeded else [])
+        await self._forget_files([] if unneeded is None or (still and self._told(hand)) else [unneeded])
         if not still:
             raise TokenGone
         self._move(hand.worker)
         self.board.stored(hand.job_id, len(hand.images))
+        self.board.show(hand.job_id, index, image)
 
     async def end(self, ask: End) -> Closing:
         """End the attempt. A repeated end, its first answer lost, is answered as the first. Raises ImagesMissing."""
@@ -191,7 +202,9 @@ class Desk:
                 return await self._settle(ask, None)
             closing = await self._settle(ask, hand)
             del self._hands[ask.token]
-            if closing is Closing.STALE or ask.outcome is not Outcome.SUCCEEDED:
+            if ask.outcome is Outcome.RELEASED:
+                await self._forget_files(self._unneeded(hand))
+            elif closing is Closing.STALE or ask.outcome is not Outcome.SUCCEEDED:
                 await self._forget_files(hand.images.values())
         self._ended(hand, ask)
         return closing
@@ -325,7 +338,7 @@ class Desk:
         async with hand.lock:
             if self._hands.pop(token, None) is None:
                 return
-            await self._forget_files([] if hand.doubtful else hand.images.values())
+            await self._forget_files(self._unneeded(hand))
         self._suspects.discard(hand.job_id)
         self.board.forget(hand.job_id)
         self._free(hand.worker, token)
@@ -337,7 +350,7 @@ class Desk:
                 return
             with suppress(Unavailable):  # then the lease lapses by itself
                 await self._store.release(token, crashed=crashed)
-            await self._forget_files([] if hand.doubtful else hand.images.values())
+            await self._forget_files(self._unneeded(hand))
         self.board.forget(hand.job_id)
 
     async def _settle(self, ask: End, hand: Hand | None) -> Closing:
@@ -376,6 +389,15 @@ class Desk:
         """The marked PNG file and its SHA-256. Runs in a thread."""
         png = self._finish(raster, brief, number)
         return png, hashlib.sha256(png).hexdigest()
+
+    def _told(self, hand: Hand) -> bool:
+        """Whether links to the hand's pictures may be out already, in a stream that goes on with the next attempt."""
+        return self.board.followed(hand.job_id)
+
+    def _unneeded(self, hand: Hand) -> Iterable[Image]:
+        """The files of an attempt that is lost. What somebody was shown stays for the life of its link: the sweep
+        removes it, since no row will name it."""
+        return () if hand.doubtful or self._told(hand) else hand.images.values()
 
     async def _forget_files(self, images: Iterable[Image]) -> None:
         """Best effort: what stays is removed by the sweep, since no row names it."""

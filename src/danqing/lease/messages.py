@@ -1,8 +1,9 @@
 """What worker and server say to each other, as frozen dataclasses and as JSON. Pure: knows no socket and no store.
 
-    claim  Claim → News      what I am, what room I have, what I hold   → leases, cancelled tokens
-    beat   Beats → Gone      a Pulse for every lease I hold             → tokens that hold nothing any more
-    end    End   → Ended     succeeded, failed or released              → done or stale
+    claim   Claim → News      what I am, what room I have, what I hold   → leases, cancelled tokens
+    beat    Beats → Gone      a Pulse for every lease I hold             → tokens that hold nothing any more
+    script  Script → Script   what I am going to make, one by one        → what the job's first attempt said of it
+    end     End   → Ended     succeeded, failed or released              → done or stale
 
 `input` and `image` carry packed rasters and have no message. `decode` is strict: an unknown or missing member, or a
 value of another type, is a BadMessage that names the place (`leases[0].brief.size.width`).
@@ -22,6 +23,7 @@ import orjson
 
 from danqing.core.errors import Fault, restore
 from danqing.core.job import Closing
+from danqing.core.writing import Panel
 
 MOST_ROOM = 16
 LONGEST_POLL = 20.0
@@ -101,6 +103,19 @@ class Gone:
     """Tokens that hold no job any more."""
 
     gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a job whose pictures differ in their prompts consists of: a panel a picture, in order. The first script of
+    a job holds for all its attempts: what a caller has been told stays so."""
+
+    token: str
+    panels: tuple[Panel, ...]
+
+    def __post_init__(self) -> None:
+        if not self.panels:
+            raise ValueError("a script has at least one picture")
 
 
 class Outcome(StrEnum):

@@ -1,6 +1,6 @@
 """The lease API as HTTP on a Unix socket: bytes to messages, answers and refusals to status codes. Knows no job.
 
-    POST /claim   POST /beat   GET /input/{token}/{digest}   PUT /image/{token}/{index}   POST /end
+    POST /claim   POST /beat   GET /input/{token}/{digest}   POST /script   PUT /image/{token}/{index}   POST /end
 
     200 with the answer's JSON (204 for an image) · 400 not a message · 404 no such verb · 409 pictures missing
     410 the token holds nothing · 413 too large · 422 a fault that stays: {"fault": {name, message}} · 5xx try again,
@@ -31,6 +31,7 @@ from danqing.lease.messages import (
     End,
     Ended,
     ImagesMissing,
+    Script,
     TokenGone,
     Wrong,
     decode,
@@ -83,6 +84,7 @@ class LeaseServer:
         app.router.add_post("/claim", self._claim)
         app.router.add_post("/beat", self._finish(self._beat))
         app.router.add_get("/input/{token}/{digest}", self._finish(self._input))
+        app.router.add_post("/script", self._finish(self._script))
         app.router.add_put("/image/{token}/{index}", self._finish(self._image))
         app.router.add_post("/end", self._finish(self._end))
         for (method, route), verb in self._operator.items():
@@ -98,6 +100,9 @@ class LeaseServer:
     async def _input(self, request: web.Request) -> web.StreamResponse:
         packed = await self._desk.input(request.match_info["token"], request.match_info["digest"])
         return web.Response(body=packed, content_type="application/octet-stream")
+
+    async def _script(self, request: web.Request) -> web.StreamResponse:
+        return _answer(await self._desk.script(decode(Script, await _body(request))))
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
         index = request.match_info["index"]

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import structlog
 from danqing.core.ports import Clock, Engine
 from danqing.lease.client import LeaseClient
 from danqing.lease.messages import MOST_ROOM, Hello
+from danqing.work.aides import Aides
 from danqing.work.run import Worker
 
 CLOSE_SECONDS = 2.0
@@ -29,14 +30,15 @@ _log = structlog.get_logger("danqing.work")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An engine that is ready, and what it is: its profile's name, the API names it serves, its device, and for how
-    many jobs at once it has room (1 to 16)."""
+    """An engine that is ready, and what it is: its profile's name, the API names it serves, its device, for how many
+    jobs at once it has room (1 to 16), and what helps it."""
 
     engine: Engine
     profile: str
     models: tuple[str, ...]
     device: str
     room: int = MOST_ROOM
+    aides: Aides = field(default_factory=Aides)
 
 
 def main(open_engine: Callable[[], Opened], *, name: str, socket: Path, clock: Clock) -> None:
@@ -64,7 +66,8 @@ async def _serve(open_engine: Callable[[], Opened], *, name: str, socket: Path, 
     _log.info("worker ready", worker=name, device=opened.device, seconds=round(clock.monotonic() - began, 2))
     client = LeaseClient(socket, clock=clock)
     try:
-        await _work(Worker(opened.engine, client, hello, room=opened.room, clock=clock), stopped)
+        worker = Worker(opened.engine, client, hello, room=opened.room, clock=clock, aides=opened.aides)
+        await _work(worker, stopped)
     finally:
         await client.close()
     closing = asyncio.get_running_loop().run_in_executor(door, opened.engine.close)

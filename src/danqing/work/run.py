@@ -11,13 +11,16 @@ from contextlib import suppress
 import structlog
 
 from danqing.core.errors import Fault
-from danqing.core.events import Event, Started, Stepped
+from danqing.core.events import Event, Started, Stepped, Work
 from danqing.core.job import Lease
 from danqing.core.ports import Clock, Engine
 from danqing.lease.client import Dropped, LeaseClient, ServerAway
 from danqing.lease.messages import MOST_ROOM, BadMessage, End, Hello, ImagesMissing, Outcome, Pulse, TokenGone
+from danqing.work.aides import Aides
 from danqing.work.finish import Making, deliver, refused
+from danqing.work.plan import planned
 from danqing.work.prepare import prepare
+from danqing.work.script import Stage, perform
 
 BEAT_SECONDS = 5.0
 LEAST_BEAT = 0.1
@@ -27,9 +30,19 @@ RELEASE_SECONDS = 2.0
 class Worker:
     """Serves one engine, for up to `room` jobs at once. `run` returns after `stop`, with nothing held."""
 
-    def __init__(self, engine: Engine, client: LeaseClient, hello: Hello, *, room: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        client: LeaseClient,
+        hello: Hello,
+        *,
+        room: int,
+        clock: Clock,
+        aides: Aides | None = None,
+    ) -> None:
         """Nothing happens before `run`."""
         self._engine, self._client, self._hello, self._clock = engine, client, hello, clock
+        self._aides = aides if aides is not None else Aides()
         self._room = min(room, MOST_ROOM)
         self._held: dict[str, Making] = {}
         self._told = asyncio.Event()
@@ -72,8 +85,7 @@ class Worker:
         token = making.lease.token
         try:
             try:
-                self._engine.start(await prepare(making.lease, self._client, self._clock))
-                end = await deliver(making, self._client, self._clock.monotonic)
+                end = await self._paint(making, await prepare(making.lease, self._client, self._clock))
             except (ServerAway, BadMessage, Fault) as fault:
                 self._engine.cancel(token)
                 end = refused(token, fault)
@@ -83,6 +95,17 @@ class Worker:
             self._engine.cancel(token)
         finally:
             self._held.pop(token, None)
+
+    async def _paint(self, making: Making, work: Work) -> End:
+        """All pictures from one prompt at once, or one by one as planned, if the job asks for that."""
+        panels = await planned(making.lease.brief, work.inputs, self._aides.rewriter(work.model))
+        if panels is None:
+            self._engine.start(work)
+            return await deliver(making, self._client, self._clock.monotonic)
+        panels = await self._client.script(work.token, panels)
+        most_inputs = self._aides.most_inputs(work.model)
+        stage = Stage(self._engine, self._client, most_inputs, self._clock.monotonic)
+        return await perform(making, work, panels, stage)
 
     async def _end(self, making: Making, end: End) -> None:
         """Say how it went. A server that stays away longer than the lease lives has given the job to somebody else."""
@@ -144,8 +167,12 @@ class Worker:
                 self._loop.call_soon_threadsafe(self._note, event)
 
     def _note(self, event: Event) -> None:
-        making = self._held.get(event.token)
+        making = self._held.get(event.token.partition("/")[0])
         if making is None:
+            return
+        if making.hear is not None:
+            making.hear(event)
+            self._told.set()
             return
         match event:
             case Started(steps=steps):

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from danqing.lease.board import MOST, Board, Progress
+import asyncio
+
+from danqing.core.job import Image
+from danqing.core.raster import Size
+from danqing.core.writing import Panel
+from danqing.lease.board import MOST, MOST_TALES, Board, Progress
 from danqing.lease.messages import Outcome
 
 
@@ -48,3 +53,49 @@ def test_a_lost_attempt_leaves_the_board() -> None:
     board.see("job", 1, 8, None)
     board.forget("job")
     assert board.get("job") is None
+
+
+PANELS = (Panel("Once.", "a fox"), Panel("Then.", "a hen"))
+PICTURE = Image("key", Size(8, 6), "digest")
+
+
+async def test_a_follower_hears_of_panels_and_pictures_as_they_come() -> None:
+    board = Board()
+    with board.follow("job") as tale:
+        assert (tale.panels, tale.pictures) == ((), {})
+        waiting = asyncio.ensure_future(tale.more())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        board.tell("job", PANELS)
+        await asyncio.wait_for(waiting, 1.0)
+        assert tale.panels == PANELS
+        board.show("job", 0, PICTURE)
+        await asyncio.wait_for(tale.more(), 1.0)
+        assert tale.pictures == {0: PICTURE}
+
+
+async def test_the_first_word_about_a_job_stands() -> None:
+    board = Board()
+    assert board.tell("job", PANELS) == PANELS
+    board.forget("job")
+    board.ended("job", Outcome.RELEASED, seconds=0.0, wall=0.0)
+    assert board.tell("job", PANELS[:1]) == PANELS
+
+
+async def test_a_job_that_ended_is_told_no_more() -> None:
+    board = Board()
+    board.tell("job", PANELS)
+    board.ended("job", Outcome.FAILED, seconds=0.0, wall=0.0)
+    assert board.tell("job", PANELS[:1]) == PANELS[:1]
+
+
+async def test_only_tales_that_nobody_follows_are_forgotten() -> None:
+    board = Board()
+    with board.follow("followed"):
+        board.tell("followed", PANELS)
+        for number in range(MOST_TALES + 1):
+            board.tell(f"job {number}", PANELS)
+        assert board.tell("followed", PANELS[:1]) == PANELS
+        assert board.tell("job 0", PANELS[:1]) == PANELS[:1]
+        assert board.followed("followed")
+    assert not board.followed("followed")

@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from danqing.core.errors import EngineFailed, Fault, OutputRefused, Unavailable
 from danqing.core.job import Closing, Image, Lease, News, Said, State
 from danqing.core.raster import Size
+from danqing.core.writing import Panel
 from danqing.lease.messages import (
     BadMessage,
     Beats,
@@ -18,6 +20,7 @@ from danqing.lease.messages import (
     Lost,
     Outcome,
     Pulse,
+    Script,
     Text,
     TokenGone,
     Wrong,
@@ -466,3 +469,65 @@ async def test_a_worker_that_stopped_beating_is_not_given_its_lapsed_job_back(pl
     [again] = await claim(place, "w2")
     assert (again.job_id, again.attempt) == (job_id, 2)
     assert (await asyncio.wait_for(poll, 2.0)).cancelled == (lease.token,)
+
+
+PANELS = (Panel("Once.", "a fox"), Panel("Then.", "a hen"))
+
+
+async def test_a_later_attempt_is_bound_to_the_script_of_the_first(place: Place) -> None:
+    await place.submit(count=3)
+    [lease] = await claim(place)
+    assert await place.desk.script(Script(lease.token, PANELS)) == Script(lease.token, PANELS)
+    await place.desk.bury("w1", crashed=True)
+    [again] = await claim(place, "w2")
+    assert await place.desk.script(Script(again.token, PANELS[:1])) == Script(again.token, PANELS)
+    with pytest.raises(TokenGone):
+        await place.desk.script(Script(lease.token, PANELS))
+
+
+async def test_a_script_of_more_pictures_than_ordered_is_no_message(place: Place) -> None:
+    await place.submit(count=1)
+    [lease] = await claim(place)
+    with pytest.raises(BadMessage, match="2 pictures for an order of 1"):
+        await place.desk.script(Script(lease.token, PANELS))
+
+
+async def lapse(place: Place, lease: Lease) -> None:
+    advance(place, 31.0)
+    assert await claim(place, "w2")
+    assert (await place.desk.beat(Beats("w1", (Pulse(lease.token, 0, 0),)))).gone == (lease.token,)
+
+
+async def crash(place: Place, _: Lease) -> None:
+    await place.desk.bury("w1", crashed=True)
+
+
+async def give_back(place: Place, lease: Lease) -> None:
+    await place.desk.end(End(lease.token, Outcome.RELEASED))
+
+
+async def fail(place: Place, lease: Lease) -> None:
+    await place.desk.end(failed(lease))
+
+
+@pytest.mark.parametrize("lose", [lapse, crash, give_back])
+async def test_a_picture_that_a_stream_has_shown_outlives_a_lost_attempt(place: Place, lose: Any) -> None:
+    job_id = await place.submit(count=2)
+    with place.desk.board.follow(job_id) as tale:
+        [lease] = await claim(place)
+        await place.desk.script(Script(lease.token, PANELS))
+        await upload(place, lease, 0)
+        shown = tale.pictures[0]
+        await upload(place, lease, 0)
+        await lose(place, lease)
+        assert await place.store.leased(lease.token) is None
+        assert await place.blobs.has(shown.key)
+
+
+async def test_and_not_an_attempt_that_failed(place: Place) -> None:
+    job_id = await place.submit(count=2)
+    with place.desk.board.follow(job_id):
+        [lease] = await claim(place)
+        await upload(place, lease, 0)
+        await fail(place, lease)
+    assert place.files() == []

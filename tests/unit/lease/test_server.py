@@ -14,6 +14,7 @@ from aiohttp import web
 from danqing.core.errors import BadKey, InputUnreachable, Unavailable
 from danqing.core.job import Closing, Lease
 from danqing.core.raster import Raster, Size
+from danqing.core.writing import Panel
 from danqing.lease import address
 from danqing.lease.client import LeaseClient, ServerAway
 from danqing.lease.messages import BadMessage, Claim, End, ImagesMissing, Outcome, TokenGone
@@ -50,12 +51,14 @@ async def ask(place: Place, method: str, path: str, **more: Any) -> tuple[int, b
         return answer.status, await answer.read()
 
 
-async def test_the_five_verbs_over_the_socket(place: Place, client: LeaseClient) -> None:
+async def test_the_six_verbs_over_the_socket(place: Place, client: LeaseClient) -> None:
     given = raster("given")
     await place.submit(inputs=(given,))
     lease = await claim(client)
     assert await client.input(lease.token, given.digest()) == given
     assert await client.beat("w1", ()) == ()
+    panels = (Panel("Once.", "a fox"),)
+    assert await client.script(lease.token, panels) == panels
     with pytest.raises(ImagesMissing):
         await client.end(End(lease.token, Outcome.SUCCEEDED))
     await client.image(lease.token, 0, raster("made"))
