@@ -109,7 +109,7 @@ MINIATURE_SHAPE = Shape(
 def tiny_checkpoint(folder: Path, shape: Shape = Shape()) -> Path:
     """Build the checkpoint in `folder` and return it; seconds, no network."""
     torch.manual_seed(0)
-    tokenizer = _tokenizer()
+    tokenizer = byte_tokenizer()
     pipeline = QwenImage21Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True,
@@ -138,7 +138,8 @@ def _name_stock_processor(folder: Path) -> None:
     path.write_text(json.dumps(index, indent=2))
 
 
-def _tokenizer() -> Any:
+def byte_tokenizer() -> Any:
+    """Every byte a token, and the marks of the Qwen family."""
     letters = {letter: place for place, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = Qwen2Tokenizer(
         vocab=letters,

@@ -23,14 +23,18 @@ def drawn_size(native: Native, asked: Size, *, editing: bool) -> Size:
 
 def input_size(native: Native, given: Size, drawn: Size) -> Size:
     """The size at which the checkpoint reads an input picture. A bucketed one reads it at the drawn size, unless it was
-    taught mixed sizes: then at the bucket of the input's own aspect. Else the rule of Qwen-Image-2.1: the drawn
-    picture's area in the input's own aspect, each side rounded to a multiple of 32 (`calculate_dimensions` of the
-    stock pipeline)."""
+    taught mixed sizes: then at the bucket of the input's own aspect. Else the rule of the Qwen-Image pipelines: the
+    drawn picture's area (2.1) or a fixed one (1.x) in the input's own aspect, each side rounded to a multiple of 32
+    (`calculate_dimensions` there)."""
     if native.canvas is Canvas.BUCKET:
         return nearest_bucket(native.edit_buckets or native.buckets, given) if native.mixed_inputs else drawn
-    width = math.sqrt(drawn.area * given.ratio)
-    step = native.multiple
-    return Size(*(max(step, round(side / step) * step) for side in (width, width / given.ratio)))
+    return of_area(native.input_area or drawn.area, given.ratio)
+
+
+def of_area(area: float, ratio: float) -> Size:
+    """The size of about that area and that aspect (width over height) whose sides are multiples of 32."""
+    width = math.sqrt(area * ratio)
+    return Size(*(max(32, round(side / 32) * 32) for side in (width, width / ratio)))
 
 
 def nearest_bucket(buckets: Sequence[tuple[int, int]], asked: Size) -> Size:

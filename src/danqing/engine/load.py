@@ -17,7 +17,13 @@ import torch
 from danqing.engine.families.contract import Family, Opener
 from danqing.profiles.loader import Checkpoint
 
-FAMILIES: dict[str, str] = {"QwenImage21Pipeline": "danqing.engine.families.qwen_image_21:QwenImage21"}
+_ONE = "danqing.engine.families.qwen_image_1:QwenImage1"
+FAMILIES: dict[str, str] = {
+    "QwenImage21Pipeline": "danqing.engine.families.qwen_image_21:QwenImage21",
+    "QwenImagePipeline": _ONE,
+    "QwenImageEditPipeline": _ONE,
+    "QwenImageEditPlusPipeline": _ONE,
+}
 """Pipeline class of a checkpoint → where its family is; imported when first wanted, as imports cost
 seconds."""
 

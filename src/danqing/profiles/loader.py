@@ -49,13 +49,15 @@ class BadProfile(ValueError):
 class Native:
     """The sizes a checkpoint draws at. `buckets` are the (width, height) it was taught, `edit_buckets` those it was
     taught with input pictures (the same, if empty); sides of any drawn size are multiples of `multiple`. With
-    `mixed_inputs` a bucketed checkpoint was taught inputs whose sizes differ from the drawn one."""
+    `mixed_inputs` a bucketed checkpoint was taught inputs whose sizes differ from the drawn one. `input_area` is how
+    many pixels are read of every input, where that does not follow the drawn size."""
 
     canvas: Canvas = Canvas.FOLLOW
     multiple: int = 32
     buckets: tuple[tuple[int, int], ...] = ()
     edit_buckets: tuple[tuple[int, int], ...] = ()
     mixed_inputs: bool = False
+    input_area: int | None = None
 
     def __post_init__(self) -> None:
         if (self.canvas is Canvas.BUCKET) != bool(self.buckets):
