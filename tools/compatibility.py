@@ -71,18 +71,13 @@ WORDS: Mapping[Standing, str] = {
     Standing.REFUSED: "refused",
 }
 IGNORED = "ignored"
-_NO_TURNS = "text and pictures in turn are not made here: `enable_interleave` is refused"
 DIFFERENT: Mapping[int, str] = {
-    75: f"a 400 as from the service, but whatever else is asked: {_NO_TURNS}",
     97: "`expand` is refused at once; the service makes a task of it",
     100: "refused as `description_edit_with_mask` is, whatever the sizes",
 }
 """Cases whose transcripts show another answer than the contract's, and why."""
 
 REASONS: Mapping[int, str] = {
-    73: _NO_TURNS,
-    74: _NO_TURNS,
-    78: _NO_TURNS,
     131: "permissions of workspaces come with accounts",
     132: "the standing of accounts comes with accounts",
     133: "free tiers come with accounts",

@@ -2,7 +2,8 @@
 
 The worker paints the whole picture in the colour of the last input's first pixel, grey where there is none, so that a
 transcript can see which input counted. It marks a picture as the server does when the order asks for it. A prompt may
-say what goes wrong: `[lose 2]` that the second picture may not be shown, `[lose all]` that none may.
+say what goes wrong: `[lose 2]` that the second picture may not be shown, `[lose all]` that none may. Stories are told
+in the caller's own sentences.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from danqing.blobs.folder import FolderBlobs
 from danqing.catalogue.loader import load
 from danqing.core.blobkeys import input_key, new_nonce, result_key
 from danqing.core.errors import OutputRefused
-from danqing.core.job import Image, Lease
+from danqing.core.job import Image, Lease, Said
 from danqing.core.raster import Raster
 from danqing.intake.health import Vital, WorkerVital
 from danqing.intake.inputs import Inputs
@@ -42,6 +43,7 @@ from danqing.prompts.words import Words
 from danqing.store.sqlite import SqliteStore
 from danqing.wire.desk import Desk
 from danqing.wire.http import build
+from danqing.work.plan import planned
 from tests.support.pictures import save
 
 REFUSED = Words(["forbidden fruit", "禁果"])
@@ -374,14 +376,20 @@ async def _paint(house: House, lease: Lease) -> None:
         await house.store.fail(lease.token, OutputRefused())
         return
     lost = {int(told[1]) - 1: OutputRefused()} if told is not None else {}
+    panels = await planned(brief, (), None)
+    if panels is not None:
+        house.desk.board.tell(lease.job_id, panels)
     images = []
-    for index in range(brief.count):
+    for index in range(brief.count if panels is None else len(panels)):
         if index in lost:
             continue
         key = result_key(lease.job_id, index, day, new_nonce())
         await house.blobs.write(key, data)
         images.append(Image(key, brief.size, hashlib.sha256(data).hexdigest()))
-    await house.store.succeed(lease.token, images, lost)
+        house.desk.board.show(lease.job_id, index, images[-1])
+        await asyncio.sleep(0)
+    texts = tuple((place, panel.text) for place, panel in enumerate(panels or ()) if panel.text)
+    await house.store.succeed(lease.token, images, lost, Said(texts=texts))
 
 
 async def _colour(house: House, lease: Lease) -> tuple[int, ...]:

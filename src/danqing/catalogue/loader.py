@@ -147,6 +147,7 @@ def _size(table: Table) -> SizeRule:
         default=Size(*table.pair("default")) if table.has("default") else None,
         default_area=table.optional_whole("default_area"),
         tokens=MappingProxyType(table.wholes("tokens")),
+        keeps=table.truth("keeps", False),
         follow=table.truth("follow", False),
     )
     table.close()
@@ -215,6 +216,8 @@ def _mode(table: Table) -> ModeRule:
         count=table.bounds("count"),
         default_count=table.whole("default_count"),
         size=_size(table.table("size")) if table.has("size") else None,
+        most=table.text("most", "") or None,
+        streamed=frozenset(table.strings("streamed", [])),
         standing=_standing(table, Standing.SAME),
         note=table.text("note", ""),
     )

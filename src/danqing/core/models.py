@@ -17,8 +17,8 @@ class SizeRule:
     `presets` (if any) are the only sizes, `sides` bounds each side, `area` the product, `ratio` width over height;
     all bounds are inclusive. `multiple` rounds each side of an explicit size to its nearest multiple, halves to even.
     `default` is the size made without inputs; `default_area` the pixels made with the aspect of the last input.
-    `tokens` are words that stand for so many pixels of that aspect. With `follow` no size is read at all: the
-    picture is as large as the last input.
+    `tokens` are words that stand for so many pixels of that aspect. With `keeps`, `default_area` is the most, and a
+    smaller input keeps its own area. With `follow` no size is read at all: the picture is as large as the last input.
     """
 
     settable: bool = True
@@ -30,6 +30,7 @@ class SizeRule:
     default: Size | None = None
     default_area: int | None = None
     tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    keeps: bool = False
     follow: bool = False
 
 
@@ -77,12 +78,18 @@ class KnobRule:
 @dataclass(frozen=True, slots=True)
 class ModeRule:
     """A mode that one parameter turns on: the limits that then hold instead of the model's own. A refused mode is
-    checked like any other, and then not entered."""
+    checked like any other, and then not entered.
+
+    `most` is the parameter that says how many pictures are made at most, where that is not the count of `n`;
+    `streamed` are the routes that answer in frames of an event stream only, while the mode is on.
+    """
 
     images: tuple[int, int]
     count: tuple[int, int]
     default_count: int
     size: SizeRule | None = None
+    most: str | None = None
+    streamed: frozenset[str] = frozenset()
     standing: Standing = Standing.SAME
     note: str = ""
 

@@ -69,7 +69,8 @@ def resolve(rule: SizeRule, asked: Size | None, last_input: Size | None) -> Size
     if asked is not None:
         return rounded(asked, rule.multiple)
     if last_input is not None and rule.default_area is not None:
-        return fitted(rule.default_area, last_input)
+        area = min(rule.default_area, last_input.area) if rule.keeps else rule.default_area
+        return fitted(area, last_input)
     if rule.default is not None:
         return rule.default
     if rule.default_area is not None:
@@ -80,6 +81,8 @@ def resolve(rule: SizeRule, asked: Size | None, last_input: Size | None) -> Size
 def made(model: Model, order: Order, last_input: Size | None) -> Size:
     """The exact size of an order's pictures, once the size of its last input is known."""
     rule = model.size if last_input is None or model.edit_size is None else model.edit_size
+    modes = (mode for name, mode in model.modes.items() if order.knobs.get(name) is True)
+    rule = next((mode.size for mode in modes if mode.size is not None), rule)
     if rule.follow and last_input is not None:
         return last_input
     if order.area is not None:

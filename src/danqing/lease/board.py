@@ -42,16 +42,21 @@ class Tale:
     panels: tuple[Panel, ...] = ()
     pictures: dict[int, Image] = field(default_factory=dict)
     followers: int = 0
+    turns: int = 0
+    """How often there was more to show."""
     _turned: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def more(self) -> None:
-        """Wait until there is more to show than when this was last awaited."""
-        await self._turned.wait()
-        self._turned.clear()
+    async def more(self, seen: int) -> int:
+        """Wait until there is more to show than after so many turns; answers how many there are."""
+        while self.turns == seen:
+            await self._turned.wait()
+        return self.turns
 
     def turn(self) -> None:
         """There is more to show."""
+        self.turns += 1
         self._turned.set()
+        self._turned = asyncio.Event()
 
 
 class Board:
@@ -114,7 +119,7 @@ class Board:
 
     @contextmanager
     def follow(self, job_id: str) -> Iterator[Tale]:
-        """The job's tale, which is not forgotten meanwhile. One follower at a time is told of what is new."""
+        """The job's tale, which is not forgotten meanwhile."""
         tale = self._tale(job_id)
         tale.followers += 1
         try:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 
-from danqing.core.job import Job
+from danqing.core.job import Image, Job
 from danqing.core.ports import BlobStore, Clock, JobStore
 from danqing.intake.health import Probe
 from danqing.intake.intake import Intake
@@ -49,6 +49,11 @@ class Desk:
             ends = min(ends, job.expires)
         base = self.base(request)
         return tuple(self.blobs.link(image.key, base=base, expires=int(ends)) for image in job.images)
+
+    def link(self, request: Request, image: Image) -> str:
+        """A link to a picture of a job that goes on."""
+        ends = self.clock.wall() + self.link_seconds
+        return self.blobs.link(image.key, base=self.base(request), expires=int(ends))
 
     def base(self, request: Request, *, prefix: bool = False) -> str:
         """What our own addresses begin with; with the `prefix` that the request's path had, where no public URL is

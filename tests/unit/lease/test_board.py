@@ -63,14 +63,15 @@ async def test_a_follower_hears_of_panels_and_pictures_as_they_come() -> None:
     board = Board()
     with board.follow("job") as tale:
         assert (tale.panels, tale.pictures) == ((), {})
-        waiting = asyncio.ensure_future(tale.more())
+        waiting = asyncio.ensure_future(tale.more(0))
         await asyncio.sleep(0)
         assert not waiting.done()
         board.tell("job", PANELS)
-        await asyncio.wait_for(waiting, 1.0)
+        assert await asyncio.wait_for(waiting, 1.0) == 1
         assert tale.panels == PANELS
         board.show("job", 0, PICTURE)
-        await asyncio.wait_for(tale.more(), 1.0)
+        for seen in (0, 1):  # whoever comes late hears of it too
+            assert await asyncio.wait_for(tale.more(seen), 1.0) == 2
         assert tale.pictures == {0: PICTURE}
 
 

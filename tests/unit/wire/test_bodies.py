@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from danqing.catalogue.loader import load
 from danqing.core.errors import BadOrder, Fault, InputMalformed, InputMissing, InputNotObject
+from danqing.core.models import Standing
 from danqing.core.order import Remote
 from danqing.core.raster import Size
 from danqing.core.sizes import made
@@ -102,8 +104,13 @@ def test_the_same_value_is_refused_at_once_in_a_synchronous_call() -> None:
 
 
 def test_an_unserved_mode_is_refused_at_once_even_in_a_task() -> None:
-    with pytest.raises(BadOrder, match="enable_interleave is not available"):
-        say("wan2.6-image", route=decode.IMAGES, enable_interleave=True)
+    model = MODELS["wan2.6-image"]
+    mode = replace(model.modes["enable_interleave"], standing=Standing.REFUSED, note="nobody tells stories")
+    refusing = replace(model, modes={"enable_interleave": mode})
+    content = [{"role": "user", "content": [{"text": "a red house"}]}]
+    body = {"model": model.name, "input": {"messages": content}, "parameters": {"enable_interleave": True}}
+    with pytest.raises(BadOrder, match="enable_interleave is not available on this service: nobody tells"):
+        decode.read(decode.envelope(json.dumps(body).encode()), refusing, decode.IMAGES)
 
 
 # pictures by name
@@ -232,6 +239,48 @@ def test_a_series_has_its_own_count_and_says_that_it_is_one() -> None:
     order = say("wan2.7-image", enable_sequential=True).order
     assert (order.count, order.knobs["enable_sequential"]) == (12, True)
     assert "enable_sequential" not in say("wan2.7-image").order.knobs
+
+
+@pytest.mark.parametrize(
+    ("given", "count"), [({}, 5), ({"max_images": 2}, 2), ({"max_images": 2, "n": 1}, 2)]
+)
+def test_a_story_orders_the_most_pictures_it_may_have(given: dict[str, int], count: int) -> None:
+    order = say("wan2.6-image", route=decode.IMAGES, enable_interleave=True, **given).order
+    assert (order.count, order.knobs["enable_interleave"]) == (count, True)
+
+
+def test_a_story_is_told_in_a_stream_or_as_a_task() -> None:
+    message = {"role": "user", "content": [{"text": "a red house"}]}
+    body = {
+        "model": "wan2.6-image",
+        "input": {"messages": [message]},
+        "parameters": {"enable_interleave": True},
+    }
+    envelope = decode.envelope(json.dumps(body).encode())
+    model = MODELS["wan2.6-image"]
+    assert decode.read(envelope, model, decode.SYNC, frames=True).order.count == 5
+    assert decode.read(envelope, model, decode.IMAGES).late is None
+    with pytest.raises(BadOrder, match="for streaming calls only"):
+        decode.read(envelope, model, decode.SYNC)
+
+
+def test_a_story_needs_no_picture_and_takes_one() -> None:
+    assert say("wan2.6-image", 1, decode.IMAGES, enable_interleave=True).late is None
+    with pytest.raises(BadOrder, match="0 to 1 images"):
+        say("wan2.6-image", 2, decode.IMAGES, enable_interleave=True)
+    with pytest.raises(BadOrder, match="1 to 4 images"):
+        say("wan2.6-image", 0, decode.IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [(None, (1280, 1280)), ((640, 320), (640, 320)), ((500, 701), (496, 688)), ((4000, 2000), (1808, 896))],
+)
+def test_a_story_s_pictures_are_as_large_as_the_given_one_up_to_1280(
+    given: tuple[int, int] | None, size: tuple[int, int]
+) -> None:
+    order = say("wan2.6-image", route=decode.IMAGES, enable_interleave=True).order
+    assert made(MODELS["wan2.6-image"], order, Size(*given) if given else None) == Size(*size)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from danqing.core.models import Model
 from danqing.intake.intake import Ticket
 from danqing.intake.keys import Caller
 from danqing.wire import body, door
-from danqing.wire.dashscope import decode
+from danqing.wire.dashscope import decode, replies
 from danqing.wire.desk import Desk
 
 P = ParamSpec("P")
@@ -97,7 +97,8 @@ async def ask(request: Request, desk: Desk, route: str, room: body.Limits) -> As
     model = await desk.intake.may(caller, envelope.model, route, how)
     request.state.family = model.family
     body.fits(len(data), model.most_images)
-    reading = await off_loop(len(data), decode.read, envelope, model, route, resolve=resolves(request))
+    how_read = {"resolve": resolves(request), "frames": replies.wants_frames(request.headers)}
+    reading = await off_loop(len(data), decode.read, envelope, model, route, **how_read)
     request_id, waits = request.state.request_id, route in decode.AT_ONCE
     ticket = Ticket(
         id=request_id if waits and not request.state.named else str(uuid.uuid4()),

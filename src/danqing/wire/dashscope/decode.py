@@ -79,9 +79,11 @@ def envelope(body: bytes) -> Envelope:
     return Envelope(model, document)
 
 
-def read(envelope: Envelope, model: Model, route: str, *, resolve: bool = False) -> Reading:
+def read(
+    envelope: Envelope, model: Model, route: str, *, resolve: bool = False, frames: bool = False
+) -> Reading:
     """The order of a body that came by `route`, checked against the model: structure, then values, then pictures.
-    With `resolve` they may be files that were sent ahead.
+    With `resolve` they may be files that were sent ahead; with `frames` the answer may come in parts.
 
     Raises InputMissing, InputNotObject and BadOrder for a wrong structure; on the routes `AT_ONCE` also BadOrder,
     InputMalformed and InputTooLarge for values and pictures, which the others tell in `Reading.late`.
@@ -89,7 +91,7 @@ def read(envelope: Envelope, model: Model, route: str, *, resolve: bool = False)
     asked = SHAPES[route](envelope.document, model)
     grammar = values.FLAT if route == COMPATIBLE else values.NATIVE
     limits = values.limits(asked, model)
-    values.served(asked, limits, grammar)
+    values.served(asked, limits, grammar, plain=None if frames else route)
     prompt = asked.prompt[: model.prompt_chars]
     try:
         members = values.members(asked, limits, grammar)

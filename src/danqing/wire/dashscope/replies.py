@@ -6,7 +6,8 @@ nothing to mark the end. What is refused before the stream began has its true st
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 import orjson
 from starlette.datastructures import Headers
@@ -56,7 +57,7 @@ def frame(number: int, answer: Answer) -> bytes:
 class Stream(Response):
     """An event stream: its head at once, then each frame as it comes. Whoever writes the frames watches the client."""
 
-    def __init__(self, frames: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
         """Nothing is sent yet."""
         super().__init__(status_code=200, headers=dict(headers), media_type=EVENTS)
         del self.headers["content-length"]
@@ -65,6 +66,7 @@ class Stream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send it."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for part in self._frames:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+        async with aclosing(self._frames) as frames:
+            async for part in frames:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,7 +13,18 @@ from starlette.responses import Response
 from danqing.core.errors import Fault
 from danqing.core.job import Job
 from danqing.wire import body
-from danqing.wire.dashscope import calls, decode, encode, replies, task_routes, tasks, tokens, uploads
+from danqing.wire.dashscope import (
+    calls,
+    decode,
+    encode,
+    replies,
+    shapes,
+    stories,
+    task_routes,
+    tasks,
+    tokens,
+    uploads,
+)
 from danqing.wire.dashscope.schema import Failure, Generation, Success
 from danqing.wire.dashscope.task_schema import Submitted, Synthesis
 from danqing.wire.desk import Desk
@@ -79,13 +90,15 @@ async def _streamed(request: Request, desk: Desk, limits: body.Limits) -> Respon
     """What is wrong with the request is refused; what happens from here on is told in the stream."""
     asked = await calls.ask(request, desk, decode.SYNC, limits)
     job = await calls.begun(request, desk, asked)
+    if shapes.tells(job):
+        return replies.Stream(stories.frames(request, desk, asked, job), replies.GENERATION)
 
-    async def frames() -> AsyncIterator[bytes]:
+    async def frames() -> AsyncGenerator[bytes]:
         try:
             made = await calls.delivered(request, desk, asked.caller, job, began=asked.ticket.began)
             answer = _success(request, desk, made, asked.model.family)
         except Fault as problem:
-            answer = encode.fault(problem, request.state.request_id)
+            answer = encode.fault(problem, request.state.request_id, asked.model.family)
         yield replies.frame(1, answer)
 
     return replies.Stream(frames(), replies.GENERATION)

@@ -60,7 +60,16 @@ class Parameters(BaseModel):
     prompt_extend: Annotated[bool | None, Field(description="accepted; prompts are used as given")] = None
     watermark: Annotated[bool | None, Field(description="write the model's mark at the bottom right")] = None
     enable_sequential: Annotated[bool | None, Field(description="a series of up to twelve pictures")] = None
-    enable_interleave: Annotated[bool | None, Field(description="not available: refused when true")] = None
+    enable_interleave: Annotated[
+        bool | None,
+        Field(description="text and pictures in turn; as an event stream where the call waits for them"),
+    ] = None
+    max_images: Annotated[
+        int | None, Field(ge=1, le=5, description="the most pictures between texts; five where none is given")
+    ] = None
+    stream: Annotated[
+        bool | None, Field(description="without effect: the header X-DashScope-SSE asks for a stream")
+    ] = None
     color_palette: Annotated[
         list[Colour] | None, Field(description="three to ten colours whose shares make 100 %; checked only")
     ] = None
@@ -119,11 +128,12 @@ class Picture(BaseModel):
 
 
 class Text(BaseModel):
-    """The prompt that was used, of models that tell it."""
+    """The prompt that was used, of models that tell it; or, with its type, a text that stands between pictures."""
 
     model_config = ConfigDict(extra="forbid")
 
     text: str
+    type: Literal["text"] | None = None
 
 
 class Answer(BaseModel):

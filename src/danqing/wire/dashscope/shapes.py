@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from danqing.core.job import Job
+from danqing.core.order import Brief
+from danqing.core.raster import Size
 
 WAN = frozenset({"W25I", "W26I", "W26T", "W27", "WIE", "WT"})
 ONE_EACH = frozenset({"W26I", "W26T", "W27"})
@@ -16,6 +18,9 @@ ONE_EACH = frozenset({"W26I", "W26T", "W27"})
 SERIES = "enable_sequential"
 """The knob that makes a series of pictures, which belong together in one choice."""
 
+STORY = "enable_interleave"
+"""The knob that makes text and pictures in turn, which stand in one choice in their order."""
+
 TIER = 2_250_000
 """Pixels up to which a picture of the newer families counts as 1k."""
 
@@ -23,9 +28,46 @@ PER_INPUT, PER_CALL, PER_PICTURE = 9_400, 720, 2
 """Tokens that the service counts for an input picture, for a call, and for a picture made: seen, not explained, and
 not billed."""
 
+PER_TURN = 125
+"""Tokens that the service counts for a picture between texts; the texts themselves count for nothing."""
+
+
+def tells(job: Job) -> bool:
+    """Whether the job is one of text and pictures in turn."""
+    return job.brief.knobs.get(STORY) is True
+
+
+def turns(job: Job) -> list[tuple[int, str | None]]:
+    """What a finished job of that kind consists of, in order: (place, text), the text being None for the picture of
+    that place."""
+    places = [place for place in range(len(job.images) + len(job.lost)) if place not in job.lost]
+    found: list[tuple[int, str | None]] = [*job.said.texts, *((place, None) for place in places)]
+    return sorted(found, key=lambda turn: (turn[0], turn[1] is None))
+
+
+def item(*, text: str | None = None, image: str | None = None) -> dict[str, str]:
+    """A turn as it is shown."""
+    return {"type": "text", "text": text} if text is not None else {"type": "image", "image": image or ""}
+
+
+def told(brief: Brief, images: int, size: Size | None) -> dict[str, Any]:
+    """The usage of a story after so many pictures; before the first its size is 0*0."""
+    taken = len(brief.prompt) + PER_INPUT * len(brief.inputs)
+    given = PER_TURN * images
+    return {
+        "total_tokens": taken + given,
+        "image_count": images,
+        "output_tokens": given,
+        "size": f"{size.width}*{size.height}" if size is not None else "0*0",
+        "input_tokens": taken,
+    }
+
 
 def choices(job: Job, family: str, links: Sequence[str], *, typed: bool = False) -> list[dict[str, Any]]:
     """The pictures behind `links` as choices. `typed` is how tasks show them in every family."""
+    if tells(job):
+        made = iter(links)
+        return [_choice([item(text=text, image=None if text else next(made)) for _, text in turns(job)])]
     kind = {"type": "image"} if typed or family in WAN else {}
     items = [{"image": link, **kind} for link in links]
     if family in ONE_EACH and not job.brief.knobs.get(SERIES):
@@ -55,6 +97,8 @@ def extras(job: Job, family: str) -> dict[str, Any]:
 
 def usage(job: Job, family: str) -> dict[str, Any]:
     """What was delivered, as the family counts it; sizes are those of the files."""
+    if tells(job):
+        return told(job.brief, len(job.images), job.images[0].size)
     return _USAGE.get(family, _plain)(job)
 
 

@@ -52,6 +52,7 @@ class Limits:
     size: SizeRule
     pictures: int
     mode: str | None = None
+    most: str | None = None
 
 
 def limits(asked: Asked, model: Model) -> Limits:
@@ -65,15 +66,23 @@ def limits(asked: Asked, model: Model) -> Limits:
     size = model.size if not pictures or model.edit_size is None else model.edit_size
     if mode is None:
         return Limits(model, model.images, model.count, model.default_count, size, pictures)
-    return Limits(model, mode.images, mode.count, mode.default_count, mode.size or size, pictures, name)
+    rule = mode.size or size
+    return Limits(model, mode.images, mode.count, mode.default_count, rule, pictures, name, mode.most)
 
 
-def served(asked: Asked, found: Limits, grammar: Grammar = NATIVE) -> None:
-    """Raises BadOrder for a mode or a function that nothing here can do, after the service's own complaints."""
+def served(asked: Asked, found: Limits, grammar: Grammar = NATIVE, *, plain: str | None = None) -> None:
+    """Raises BadOrder for a mode or a function that nothing here can do, and for a mode that is streamed on the route
+    `plain`, which is answered otherwise; after the service's own complaints."""
     mode = found.model.modes[found.mode] if found.mode is not None else None
     if mode is not None and mode.standing is Standing.REFUSED:
         members(asked, found, grammar)
         raise unserved(str(found.mode), mode.note)
+    if mode is not None and plain in mode.streamed:
+        members(asked, found, grammar)
+        raise BadOrder(
+            f"{found.mode} is supported for streaming calls only, please set the header X-DashScope-SSE to enable",
+            field=f"parameters.{found.mode}",
+        )
     if asked.rule is not None and asked.rule.standing is Standing.REFUSED:
         members(asked, found, grammar)
         raise unserved(f"function {asked.function}", asked.rule.note, "input.function")
@@ -90,6 +99,8 @@ def members(asked: Asked, found: Limits, grammar: Grammar = NATIVE) -> dict[str,
     made["watermark"] = _watermark(given) if model.watermark else False
     rules = {**model.knobs, **(asked.rule.knobs if asked.rule is not None else {})}
     made["knobs"] = _knobs(given, rules, found)
+    if found.most is not None:
+        made["count"] = made["knobs"][found.most]
     return made
 
 
