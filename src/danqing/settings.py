@@ -142,6 +142,28 @@ class Checks(Section):
     )
 
 
+class Rewriting(Section):
+    """Who makes fuller prompts out of short ones (docs/howto/prompts.md)."""
+
+    by: Literal["profile", "chat", "off"] = Field(
+        "profile",
+        description="profile: what the profile names for each checkpoint; chat: the endpoint below; off",
+    )
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="base URL of an endpoint with OpenAI's chat completions, as a rule ending in `/v1`",
+    )
+    model: str = Field(
+        "", description="the model to ask for there; one that sees, if edits are to be rewritten well"
+    )
+    key: SecretStr | None = Field(None, description="sent to the endpoint as `Authorization: Bearer …`")
+    seconds: float = Field(10.0, gt=0, description="longest wait; after it the prompt is used as given")
+    thinking_seconds: float = Field(
+        30.0, gt=0, description="the same where the caller allows time to think, and for series and stories"
+    )
+
+
 class Labels(Section):
     """How pictures say that they were generated."""
 
@@ -186,6 +208,7 @@ class Settings(BaseSettings):
     inputs: Inputs = Inputs()
     uploads: Uploads = Uploads()
     checks: Checks = Checks()
+    rewriting: Rewriting = Rewriting()
     labels: Labels = Labels()
     log: Log = Log()
 

@@ -3,7 +3,7 @@
 A profile is a TOML file, one of the bundled ones by name or any other by path:
 
     text = "…"
-    [checkpoints.NAME]      source, revision, licence, relation, text, language, [checkpoints.NAME.native]
+    [checkpoints.NAME]      source, revision, licence, relation, text, language, rewriter, [checkpoints.NAME.native]
 [models."API NAME"]     checkpoint, steps, guidance, guidance_negative; "*" answers for all names not listed
 """
 
@@ -31,6 +31,15 @@ class Relation(StrEnum):
     NEAR = "near"
     STAND_IN = "stand-in"
     MINIATURE = "miniature"
+
+
+class Rewriting(StrEnum):
+    """What makes fuller prompts out of short ones for a checkpoint: its own text encoder, the table of the drawn world
+    (for checkpoints that were taught that and nothing else), or nothing."""
+
+    ENCODER = "encoder"
+    GRAMMAR = "grammar"
+    OFF = "off"
 
 
 class Canvas(StrEnum):
@@ -78,8 +87,11 @@ class Checkpoint:
     licence: str
     revision: str | None = None
     text: str = ""
+    inputs: int = 10
+    """The most input pictures it was taught to look at together."""
     language: bool = True
     """Whether its text encoder may be asked questions; false for one that was taught captions and nothing else."""
+    rewriter: Rewriting = Rewriting.ENCODER
 
     @property
     def folder(self) -> Path | None:
@@ -176,10 +188,12 @@ def _checkpoint(name: str, table: dict[str, Any]) -> Checkpoint:
             native[key] = tuple((int(width), int(height)) for width, height in native[key])
         native["canvas"] = Canvas(native.get("canvas", Canvas.FOLLOW))
         relation = Relation(table.get("relation", "missing"))
+        rewriter = Rewriting(table.get("rewriter", Rewriting.ENCODER))
     except (ValueError, TypeError) as error:
-        raise BadProfile(f"checkpoint {name!r}, native or relation: {error}") from error
-    rest = {key: value for key, value in table.items() if key not in {"native", "relation"}}
-    made = _make(Checkpoint, name, name=name, native=_make(Native, name, **native), relation=relation, **rest)
+        raise BadProfile(f"checkpoint {name!r}, native, relation or rewriter: {error}") from error
+    rest = {key: value for key, value in table.items() if key not in {"native", "relation", "rewriter"}}
+    rest |= {"native": _make(Native, name, **native), "relation": relation, "rewriter": rewriter}
+    made = _make(Checkpoint, name, name=name, **rest)
     if made.folder is None and not made.revision:
         raise BadProfile(f"checkpoint {name!r}: a hub id needs a pinned revision")
     return made

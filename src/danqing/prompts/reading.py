@@ -27,8 +27,8 @@ NOUNS: Mapping[str, frozenset[str]] = {
     "background": frozenset(BACKGROUNDS),
     "style": frozenset(STYLES),
 }
-CUES = frozenset(
-    "delete add move replace recolour background restore enhance reverse image_2 image_3".split()
+CUES = frozenset(("delete", "add", "move", "replace", "recolour", "background")) | frozenset(
+    ("restore", "enhance", "reverse", "image_2", "image_3")
 )
 MARKS = frozenset(("definite", "indefinite", "negation"))
 PLAIN = frozenset(("white", "grey", "cream"))

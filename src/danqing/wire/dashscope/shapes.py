@@ -73,7 +73,7 @@ def choices(job: Job, family: str, links: Sequence[str], *, typed: bool = False)
     if family in ONE_EACH and not job.brief.knobs.get(SERIES):
         return [_choice([item]) for item in items]
     if family == "Z":
-        text: dict[str, str] = {"text": job.brief.prompt}
+        text: dict[str, str] = {"text": used(job)}
         return [_choice([*items, text], reasoning_content="")]
     return [_choice(items)]
 
@@ -81,6 +81,11 @@ def choices(job: Job, family: str, links: Sequence[str], *, typed: bool = False)
 def _choice(content: Sequence[Mapping[str, str]], **more: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": list(content), **more}
     return {"finish_reason": "stop", "message": message}
+
+
+def used(job: Job) -> str:
+    """The prompt that the pictures were drawn from."""
+    return job.brief.prompt if job.said.prompt is None else job.said.prompt
 
 
 def counts(job: Job) -> dict[str, int]:
@@ -114,9 +119,9 @@ def _finished(_: Job) -> dict[str, Any]:
     return {"finished": True}
 
 
-def _not_rewritten(_: Job) -> dict[str, Any]:
-    """Prompts are used as given, whatever was asked."""
-    return {"rewrite_status": "not_use"}
+def _rewritten(job: Job) -> dict[str, Any]:
+    """Whether the prompt was rewritten; by what is not told."""
+    return {"rewrite_status": "not_use" if job.said.prompt is None else "success"}
 
 
 def _plain(job: Job) -> dict[str, Any]:
@@ -153,13 +158,14 @@ def _tiered(job: Job) -> dict[str, Any]:
 
 
 def _thought(job: Job) -> dict[str, Any]:
-    return {**_plain(job), "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    thoughts = {} if job.said.prompt is None else {"output_tokens_details": {"reasoning_tokens": 0}}
+    return {**_plain(job), "input_tokens": 0, "output_tokens": 0, "total_tokens": 0, **thoughts}
 
 
 _EXTRAS: Mapping[str, Callable[[Job], dict[str, Any]]] = {
     "Q1": _task_metric,
-    "Q21": _not_rewritten,
-    "Q3": _not_rewritten,
+    "Q21": _rewritten,
+    "Q3": _rewritten,
     "W26I": _finished,
     "W26T": _finished,
     "W27": _finished,

@@ -107,8 +107,8 @@ def _bare(model: Model | None) -> bool:
 
 
 def _prompts(job: Job) -> dict[str, str]:
-    """The prompt as given and, where rewriting was asked for, the one that was used: the same, as yet."""
-    used = {"actual_prompt": job.brief.prompt} if job.brief.knobs.get("prompt_extend") is True else {}
+    """The prompt as given and, where rewriting was asked for, the one that was used: the same if nobody rewrote it."""
+    used = {"actual_prompt": shapes.used(job)} if job.brief.knobs.get("prompt_extend") is True else {}
     return {"orig_prompt": job.brief.prompt, **used}
 
 
