@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from danqing import __version__
-from danqing.cli import doctor, keys, models, pictures, serve, worker
+from danqing.cli import doctor, keys, models, pictures, serve, simulate, worker
 
 app = typer.Typer(
     name="danqing",
@@ -38,6 +38,7 @@ app.command()(pictures.generate)
 app.add_typer(keys.app, name="keys")
 app.command()(models.models)
 app.command()(doctor.doctor)
+app.command()(simulate.simulate)
 app.command(hidden=True)(worker.worker)
 
 

@@ -29,6 +29,12 @@ class Lane:
     """Predicted seconds until the lane's job is finished; 0 where nothing is known yet."""
     tenant: str = ""
     deadline: float | None = None
+    solo: float = 0.0
+    """Predicted seconds of the whole job, were it alone from its arrival on; 0 where nothing is known yet."""
+    priority: int = 0
+    """Higher goes before lower among the jobs of one tenant."""
+    spent: float = 0.0
+    """The tenant's account, see `shares`."""
 
 
 class Policy(Protocol):
@@ -43,12 +49,19 @@ class Policy(Protocol):
         ...
 
 
-Urgency = Callable[[Lane, float], float]
+Rank = float | tuple[float, ...]
+Urgency = Callable[[Lane, float], Rank]
+"""The lower, the sooner."""
+
+PROMISE = 3.0
+"""A job should be done within so many times what it would take alone (the measure used by vLLM-Omni's issue 290)."""
+PATIENCE = 20.0
+"""And no job should be passed over by others of its tenant for longer than so many times that."""
 
 
 @dataclass(frozen=True, slots=True)
 class InOrder:
-    """Serves the lane of lowest urgency number; ties by arrival, then by picture. With it go the lanes of the
+    """Serves the lane of lowest rank; ties by arrival, then by picture. With it go the lanes of the
     same job that stand at the same step, if stepping them together pays and `widest` allows."""
 
     urgency: Urgency
@@ -90,4 +103,27 @@ def by_rest(lane: Lane, _now: float) -> float:
     return lane.left
 
 
-POLICIES: dict[str, Urgency] = {"arrival": by_arrival, "turn": by_turn, "rest": by_rest}
+def by_promise(lane: Lane, now: float) -> Rank:
+    """Fair between tenants; within one, the earliest promise first, of those that can still be kept.
+
+    The tenant that has had least goes first. Of its jobs, one whose patience is at an end goes before all, then higher
+    priority before lower, then those that can be done in time, the one due first; one that can no longer be yields to
+    those, since its time would be taken from a promise that holds. Among the late the shortest rest goes first. None
+    is dropped. Where nothing is known of a job's cost, its arrival counts as what is due.
+    """
+    due = lane.arrived + PROMISE * lane.solo
+    last = lane.arrived + PATIENCE * lane.solo - lane.left
+    if lane.solo and now >= last:
+        return lane.spent, 0.0, 0.0, 0.0, last
+    if not lane.solo or now + lane.left <= due:
+        return lane.spent, 1.0, float(-lane.priority), 0.0, due
+    return lane.spent, 1.0, float(-lane.priority), 1.0, lane.left
+
+
+POLICIES: dict[str, Urgency] = {
+    "promise": by_promise,
+    "arrival": by_arrival,
+    "turn": by_turn,
+    "rest": by_rest,
+}
+"""The first is the default, the others are what it is measured against."""

@@ -21,7 +21,9 @@ B = lane("b", arrived=2, served=3, left=8)
 C = lane("c", arrived=3, served=4, left=1)
 
 
-@pytest.mark.parametrize(("policy", "next_job"), [("arrival", "a"), ("turn", "b"), ("rest", "c")])
+@pytest.mark.parametrize(
+    ("policy", "next_job"), [("promise", "a"), ("arrival", "a"), ("turn", "b"), ("rest", "c")]
+)
 def test_each_policy_has_its_own_next_job_whatever_the_order_of_the_lanes(policy: str, next_job: str) -> None:
     for lanes in ([A, B, C], [C, B, A], [B, A, C]):
         assert InOrder(POLICIES[policy], ALONE).choose(lanes, 10)[0].job == next_job
@@ -52,3 +54,26 @@ def test_lanes_of_one_job_at_one_step_go_together_where_it_pays(
 ) -> None:
     assert [chosen.index for chosen in InOrder(by_arrival, EAGER).choose(lanes, 0)] == together
     assert len(InOrder(by_arrival, ALONE).choose(lanes, 0)) == 1
+
+
+def promised(job: str, **more: float) -> Lane:
+    return lane(job, **{"solo": 10.0, "left": 5.0, **more})
+
+
+@pytest.mark.parametrize(
+    ("lanes", "now", "first"),
+    [
+        ([promised("early", arrived=0), promised("late", arrived=1)], 2, "early"),
+        ([promised("long", solo=40, left=30), promised("short", arrived=9, solo=2, left=2)], 10, "short"),
+        ([promised("hopeless", left=20), promised("hopeful", arrived=14)], 15, "hopeful"),
+        ([promised("hopeless", left=8), promised("less so", left=7)], 60, "less so"),
+        ([promised("forgotten", left=9), promised("due", arrived=190)], 191, "forgotten"),
+        ([promised("low"), promised("high", arrived=5, priority=1)], 6, "high"),
+        ([promised("forgotten", left=9), promised("high", arrived=190, priority=9)], 191, "forgotten"),
+        ([promised("served", spent=3.0), promised("waiting", arrived=9, spent=2.0)], 10, "waiting"),
+        ([lane("unknown", arrived=3), promised("known", arrived=0)], 4, "unknown"),
+    ],
+)
+def test_the_promise_that_can_be_kept_comes_first(lanes: list[Lane], now: float, first: str) -> None:
+    for given in (lanes, lanes[::-1]):
+        assert InOrder(POLICIES["promise"], ALONE).choose(given, now)[0].job == first
