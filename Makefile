@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
-SDKS ?= 1.24.0 1.24.10 1.25.0 1.25.24
+SDKS ?= 1.24.0 1.24.10 1.25.0 1.25.24 1.26.7 1.27.8
+SCHEMATHESIS ?= schemathesis==4.32.5
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SETUP := tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve check test fix eval bench chaos sdks train docs lock clean
+.PHONY: help setup demo serve check test fix eval bench chaos sdks fuzz train docs lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -66,6 +67,14 @@ sdks: $(VENV)/.dev $(SDKS:%=.sdks/%/.made) ## the same calls through older relea
 	.sdks/$*/bin/python -m pip --disable-pip-version-check install -q dashscope==$*
 	@touch $@
 
+fuzz: $(VENV)/.dev .fuzz/.made ## thousands of requests drawn from the OpenAPI page, each answer held against it
+	DANQING_TEST_SCHEMATHESIS=.fuzz/bin/schemathesis $(BIN)/python -m pytest tests/fuzz
+
+.fuzz/.made:
+	$(PYTHON) -m venv .fuzz
+	.fuzz/bin/python -m pip --disable-pip-version-check install -q $(SCHEMATHESIS)
+	@touch $@
+
 train: $(VENV)/.dev ## train the bundled checkpoint again (hours; resumable)
 	$(BIN)/python -m training --out .train
 
@@ -74,4 +83,4 @@ lock: $(VENV)/.dev ## pin the dependencies again
 	$(BIN)/python -m tools.lock --upgrade
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .sdks dist build
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .sdks .fuzz dist build

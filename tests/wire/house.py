@@ -257,6 +257,17 @@ def _form(house: House, size: str, colour: str, name: str) -> str:
     return form(house.permit, name, save(flat(size, colour), "PNG")).decode("utf-8", "surrogateescape")
 
 
+def _okhttp(house: House, size: str, colour: str, name: str) -> str:
+    """The same as OkHttp writes it: every part with its length, the file with its type."""
+    parts = form(house.permit, name, save(flat(size, colour), "PNG"), boundary="edge").split(b"--edge")
+    for at, part in enumerate(parts[1:-1], 1):
+        head, body = part.removesuffix(b"\r\n").split(b"\r\n\r\n", 1)
+        kind = b"\r\nContent-Type: image/png" if b"filename=" in head else b""
+        length = f"\r\nContent-Length: {len(body)}".encode()
+        parts[at] = head + kind + length + b"\r\n\r\n" + body + b"\r\n"
+    return b"--edge".join(parts).decode("utf-8", "surrogateescape")
+
+
 MARKS: dict[str, Callable[..., str]] = {
     "forged": lambda house, n="1": house.links[int(n) - 1].replace("Signature=", "Signature=x"),
     "gif": lambda house, *colours: _gif(*colours),
@@ -267,6 +278,7 @@ MARKS: dict[str, Callable[..., str]] = {
     "other": lambda house, name: house.others[name],
     "token": lambda house: house.token,
     "form": lambda house, size, colour, *name: _form(house, size, colour, " ".join(name)),
+    "okhttp": lambda house, size, colour, *name: _okhttp(house, size, colour, " ".join(name)),
     "uploaded": lambda house, *name: f"oss://{house.permit['upload_dir']}/{' '.join(name)}",
     "foreignkey": lambda house: house.others["foreign"],
     "secondkey": lambda house: house.others["second"],

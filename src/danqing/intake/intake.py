@@ -100,6 +100,12 @@ class Intake:
         served = [model for model in self._models.values() if route in model.routes]
         return max((model.most_images for model in served), default=0)
 
+    def names(self, route: str) -> tuple[str, ...]:
+        """The models that a route answers for here."""
+        return tuple(
+            name for name, model in self._models.items() if route in model.routes and self._serves(name)
+        )
+
     async def who(self, secret: str | None, place: Place = HERE) -> Caller:
         """The caller behind a key, at the place where the request came in. Raises NoKey, BadKey, WorkspaceUnknown."""
         return await self._keys.check(secret, place)

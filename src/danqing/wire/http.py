@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -15,6 +17,7 @@ from danqing.wire.dashscope import routes as dashscope
 from danqing.wire.desk import Desk
 from danqing.wire.guard import COMPATIBLE, Guard
 from danqing.wire.native import routes as native
+from danqing.wire.openapi import KEY, SECURITY
 
 TITLE = "Danqing"
 
@@ -30,8 +33,19 @@ def build(desk: Desk) -> FastAPI:
     app.add_exception_handler(Fault, _on_fault)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.openapi = lambda: _page(app)  # type: ignore[method-assign]
     app.add_middleware(Guard, answer=_refused, observe=desk.meter.observe, crowd=desk.crowd)
     return app
+
+
+def _page(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI page, with how a key is sent, which FastAPI does not know as it does not look for it."""
+    if app.openapi_schema is None:
+        page = FastAPI.openapi(app)
+        page["components"]["securitySchemes"] = SECURITY
+        page["security"] = [{KEY: []}]
+    assert app.openapi_schema is not None
+    return app.openapi_schema
 
 
 async def _on_fault(request: Request, problem: Exception) -> Response:

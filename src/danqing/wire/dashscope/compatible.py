@@ -17,10 +17,10 @@ from starlette.responses import Response
 from danqing.core import errors as e
 from danqing.core.job import Job
 from danqing.wire.dashscope import calls, decode, encode, replies, shapes
-from danqing.wire.dashscope.schema import TieredUsage
+from danqing.wire.dashscope.schema import Reference, TieredUsage
 from danqing.wire.desk import Desk
 from danqing.wire.guard import COMPATIBLE
-from danqing.wire.openapi import answers, json_body
+from danqing.wire.openapi import answers, json_body, parameter, parameters
 
 CODES: Mapping[type[e.Fault], tuple[int, str, str]] = {
     e.UnknownModel: (
@@ -57,7 +57,9 @@ class Body(BaseModel):
 
     model: Annotated[str, Field(examples=["qwen-image-3.0"])]
     prompt: Annotated[str, Field(min_length=1)]
-    image: Annotated[str | list[str] | None, Field(description="pictures to edit, as URL or data URI")] = None
+    image: Annotated[
+        Reference | list[Reference] | None, Field(description="pictures to edit, as URL or data URI")
+    ] = None
     n: int | None = None
     size: Annotated[
         str | None, Field(pattern=r"^(\d+x\d+|auto)$", description="`<width>x<height>` or `auto`")
@@ -115,7 +117,15 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.post(
         "/images/generations",
-        openapi_extra=json_body(Body),
+        openapi_extra={
+            **json_body(Body, desk.intake.names(decode.COMPATIBLE)),
+            **parameters(
+                parameter("X-DashScope-WorkSpace", "the workspace that the call is made for"),
+                parameter(
+                    "Idempotency-Key", "the same key and body get the same answer again", maxLength=255
+                ),
+            ),
+        },
         responses=answers(Made, "links to the pictures", Failure),
     )
     async def generate(request: Request) -> Response:

@@ -29,7 +29,7 @@ from danqing.wire.dashscope.schema import Failure, Generation, Success
 from danqing.wire.dashscope.task_schema import Submitted, Synthesis
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
-from danqing.wire.openapi import answers, json_body
+from danqing.wire.openapi import answers, json_body, parameter, parameters
 
 SUBMITS = (
     ("/image-generation/generation", decode.IMAGES, Generation),
@@ -37,6 +37,16 @@ SUBMITS = (
     ("/image2image/image-synthesis", decode.IMAGE_TO_IMAGE, Synthesis),
 )
 """The routes that answer with a task: path, the catalogue's key, body."""
+
+WORKSPACE = parameter("X-DashScope-WorkSpace", "the workspace that the call is made for")
+RESOLVE = parameter(
+    "X-DashScope-OssResourceResolve", "`enable` where an input is a file sent ahead, called `oss://…`"
+)
+ONCE = parameter("Idempotency-Key", "the same key and body get the same answer again", maxLength=255)
+STREAM = parameter("X-DashScope-SSE", "`enable` for an answer as an event stream")
+TASK = parameter(
+    "X-DashScope-Async", "this path answers with a task and not otherwise", required=True, enum=["enable"]
+)
 
 
 def router(desk: Desk) -> APIRouter:
@@ -55,8 +65,11 @@ def _services(desk: Desk) -> APIRouter:
 
     @routes.post(
         "/multimodal-generation/generation",
-        openapi_extra=json_body(Generation),
-        responses=answers(Success, "links to the pictures", Failure),
+        openapi_extra={
+            **json_body(Generation, desk.intake.names(decode.SYNC)),
+            **parameters(STREAM, RESOLVE, WORKSPACE, ONCE),
+        },
+        responses=answers(Success, "links to the pictures", Failure, frames=True),
     )
     async def generate(request: Request) -> Response:
         """Make pictures, or edit the given ones, and answer when they are ready."""
@@ -77,8 +90,11 @@ def _submit(routes: APIRouter, desk: Desk, path: str, route: str, shape: Any) ->
     @routes.post(
         path,
         name=route,
-        openapi_extra=json_body(shape),
-        responses=answers(Submitted, "the task's id", Failure),
+        openapi_extra={
+            **json_body(shape, desk.intake.names(route)),
+            **parameters(TASK, RESOLVE, WORKSPACE, ONCE),
+        },
+        responses=answers(Submitted, "the task's id", Failure, frames=True),
     )
     async def submit(request: Request) -> Response:
         """Ask for pictures and come back for them: the answer names a task. Wants `X-DashScope-Async: enable`."""

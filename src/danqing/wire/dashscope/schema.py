@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Reference = Annotated[str, Field(json_schema_extra={"format": "uri"})]
+"""An http(s) URL, `data:<mime>;base64,<data>`, or the `oss://` name of a file sent ahead."""
+
 
 class ImageItem(BaseModel):
-    """An input picture: an http(s) URL, or `data:<mime>;base64,<data>`."""
+    """An input picture."""
 
-    image: str
+    image: Reference
 
 
 class TextItem(BaseModel):

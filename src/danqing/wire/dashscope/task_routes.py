@@ -17,7 +17,22 @@ from danqing.wire.dashscope.schema import Failure
 from danqing.wire.dashscope.task_schema import Cancelled, Task, TaskList
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
-from danqing.wire.openapi import ANY_BODY, answers
+from danqing.wire.openapi import ANY_BODY, answers, parameter, parameters
+
+_DIGITS = "^[0-9]{14}$"
+_LIST = parameters(
+    parameter("task_id", "only this task", where="query"),
+    parameter(
+        "start_time", "`YYYYMMDDhhmmss` in China; alone, the day after it", where="query", pattern=_DIGITS
+    ),
+    parameter("end_time", "the same; at most a day later", where="query", pattern=_DIGITS),
+    parameter("model_name", "only tasks of this model", where="query"),
+    parameter("status", "only tasks in this state", where="query", enum=[*tasks.BEHIND, "UNKNOWN"]),
+    parameter("api_key_id", "only tasks of this key", where="query"),
+    parameter("region", "only tasks of this region", where="query"),
+    parameter("page_no", "counted from 1", where="query", type="integer", minimum=1, maximum=1_000_000),
+    parameter("page_size", "ten where none is given", where="query", type="integer", minimum=1, maximum=100),
+)
 
 
 def router(desk: Desk) -> APIRouter:
@@ -36,7 +51,9 @@ def router(desk: Desk) -> APIRouter:
         links = desk.links(request, job) if job.state is State.SUCCEEDED else ()
         return _written(tasks.shown(job, desk.intake.model(job.brief.model), links, request_id))
 
-    @routes.get("", responses=answers(TaskList, "a page of tasks, newest first", Failure))
+    @routes.get(
+        "", openapi_extra=_LIST, responses=answers(TaskList, "a page of tasks, newest first", Failure)
+    )
     async def listing(request: Request) -> Response:
         """The tasks of the account: by default those of the last 24 hours, ten a page."""
         caller = await _caller(request, desk, "list")

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from danqing.wire.dashscope.schema import Choice, Parameters, Reference
+
 Moment = Annotated[
     str,
     Field(pattern=r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}$", description="in China Standard Time (UTC+8)"),
@@ -26,10 +28,10 @@ class PromptInput(BaseModel):
 
     prompt: str
     negative_prompt: str | None = None
-    images: Annotated[list[str] | None, Field(description="the pictures to work on")] = None
+    images: Annotated[list[Reference] | None, Field(description="the pictures to work on")] = None
     function: Annotated[str | None, Field(description="what `wanx2.1-imageedit` is to do")] = None
-    base_image_url: str | None = None
-    mask_image_url: str | None = None
+    base_image_url: Reference | None = None
+    mask_image_url: Reference | None = None
 
 
 class Synthesis(BaseModel):
@@ -37,7 +39,7 @@ class Synthesis(BaseModel):
 
     model: Annotated[str, Field(examples=["wan2.2-t2i-flash"])]
     input: PromptInput
-    parameters: dict[str, Any] | None = None
+    parameters: Parameters | None = None
 
 
 class Ticket(Closed):
@@ -81,7 +83,7 @@ class TaskOutput(Closed):
     scheduled_time: Moment | None = None
     end_time: Moment | None = None
     results: list[Result] | None = None
-    choices: list[dict[str, Any]] | None = None
+    choices: list[Choice] | None = None
     finished: bool | None = None
     rewrite_status: str | None = None
     task_metric: Metrics | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,21 +16,14 @@ from danqing.wire.dashscope.encode import Answer
 from danqing.wire.dashscope.schema import Failure
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
-from danqing.wire.openapi import ANY_BODY, answers
+from danqing.wire.openapi import ANY_BODY, answers, parameter, parameters
 
 FIELD = "expire_in_seconds"
 DEFAULT, LEAST, MOST = 60, 1, 1800
 
-_PARAMETERS: dict[str, Any] = {
-    "parameters": [
-        {
-            "name": FIELD,
-            "in": "query",
-            "required": False,
-            "schema": {"type": "integer", "minimum": LEAST, "maximum": MOST, "default": DEFAULT},
-        }
-    ]
-}
+_LIFE = parameter(
+    FIELD, "the key's life", where="query", type="integer", minimum=LEAST, maximum=MOST, default=DEFAULT
+)
 
 
 class Token(BaseModel):
@@ -48,7 +41,7 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.post(
         "",
-        openapi_extra={**_PARAMETERS, **ANY_BODY},
+        openapi_extra={**parameters(_LIFE), **ANY_BODY},
         responses=answers(Token, "the key and its end", Failure),
     )
     async def lend(request: Request) -> Response:

@@ -22,7 +22,7 @@ from danqing.wire.dashscope.encode import Answer
 from danqing.wire.dashscope.schema import Failure
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
-from danqing.wire.openapi import answers
+from danqing.wire.openapi import OPEN, answers, parameter, parameters
 
 PATH = f"{API}/uploads"
 ACTION = "getPolicy"
@@ -89,12 +89,10 @@ class Permitted(BaseModel):
     request_id: str
 
 
-_QUERY: dict[str, Any] = {
-    "parameters": [
-        {"name": "action", "in": "query", "required": True, "schema": {"type": "string", "enum": [ACTION]}},
-        {"name": "model", "in": "query", "required": True, "schema": {"type": "string"}},
-    ]
-}
+_QUERY = parameters(
+    parameter("action", "what is wanted", where="query", required=True, enum=[ACTION]),
+    parameter("model", "whose orders the files are for", where="query", required=True),
+)
 _TEXT = {"type": "string"}
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -145,7 +143,7 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.post(
         PATH,
-        openapi_extra=_FORM,
+        openapi_extra={**_FORM, **OPEN},
         response_class=Response,
         responses={
             200: {"description": "the file is kept", "content": {}},

@@ -16,6 +16,7 @@ from danqing.core.ports import LinkDead, LinkExpired, LinkForged
 from danqing.intake.health import Vital
 from danqing.wire import door, oss
 from danqing.wire.desk import Desk
+from danqing.wire.openapi import OPEN
 
 AUDIT_SECONDS = 60.0
 """The auditor reads whole tables: scrapes within this time share its counts."""
@@ -27,7 +28,26 @@ SAFE = {
 }
 """A result is served as a picture and as nothing else, wherever it is opened."""
 
-_PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "the picture"}}
+_TEXT = {"schema": {"type": "string"}}
+_TOLD = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_PNG: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "the picture",
+    },
+    "4XX": {
+        "content": {"application/xml": _TEXT, **_TOLD["content"]},
+        "description": "no such link, or not any more; in JSON what is no link at all",
+    },
+}
+_FIGURES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": _TEXT}, "description": "figures"}
+}
+_HEALTH: dict[int | str, dict[str, Any]] = {
+    200: {**_TOLD, "description": "pictures can be made"},
+    503: {**_TOLD, "description": "none can, and why"},
+}
+_REFUSED: dict[int | str, dict[str, Any]] = {"4XX": {**_TOLD, "description": "no key, or no such call"}}
 
 
 def router(desk: Desk) -> APIRouter:
@@ -36,12 +56,12 @@ def router(desk: Desk) -> APIRouter:
     auditor = _Auditor(desk)
 
     @routes.head("/results/{key:path}", include_in_schema=False)
-    @routes.get("/results/{key:path}", response_class=Response, responses=_PNG)
+    @routes.get("/results/{key:path}", response_class=Response, responses=_PNG, openapi_extra=OPEN)
     async def result(request: Request, key: str) -> Response:  # noqa: ARG001 (the raw path is what was signed)
         """A finished picture, by its signed link."""
         return await _result(request, desk)
 
-    @routes.get("/progress/{request_id}")
+    @routes.get("/progress/{request_id}", responses=_REFUSED)
     async def progress(request: Request, request_id: str) -> Response:
         """How far a waiting call of the same tenant is, by the `X-Request-ID` that it was sent with."""
         caller = await door.who(request, desk)
@@ -50,7 +70,7 @@ def router(desk: Desk) -> APIRouter:
             raise NoSuchRoute
         return _json(_progress(desk, job))
 
-    @routes.get("/health")
+    @routes.get("/health", responses=_HEALTH, openapi_extra=OPEN)
     async def health() -> Response:
         """200 when a picture can be made right now, 503 with the reasons when not."""
         vital = _with_closing(desk)
@@ -58,7 +78,7 @@ def router(desk: Desk) -> APIRouter:
         jobs = await desk.store.figures()
         return _json(_told(vital, reasons, jobs), 503 if reasons else 200)
 
-    @routes.get("/metrics", response_class=Response)
+    @routes.get("/metrics", response_class=Response, responses=_FIGURES, openapi_extra=OPEN)
     async def metrics() -> Response:
         """Figures for Prometheus."""
         ready = not _with_closing(desk).reasons()
