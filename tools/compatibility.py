@@ -71,10 +71,7 @@ WORDS: Mapping[Standing, str] = {
     Standing.REFUSED: "refused",
 }
 IGNORED = "ignored"
-DIFFERENT: Mapping[int, str] = {
-    97: "`expand` is refused at once; the service makes a task of it",
-    100: "refused as `description_edit_with_mask` is, whatever the sizes",
-}
+DIFFERENT: Mapping[int, str] = {}
 """Cases whose transcripts show another answer than the contract's, and why."""
 
 REASONS: Mapping[int, str] = {

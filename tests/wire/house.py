@@ -50,7 +50,7 @@ REFUSED = Words(["forbidden fruit", "禁果"])
 """What this house does not paint."""
 
 GREY = (128, 128, 128)
-COLOURS = {"red": (200, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 210), "grey": GREY}
+COLOURS = {"red": (200, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 210), "grey": GREY, "white": (255, 255, 255), "black": (0, 0, 0)}
 
 
 class SlidingClock:

@@ -232,6 +232,9 @@ def _functions(table: Table) -> Mapping[str, FunctionRule]:
 def _function(table: Table) -> FunctionRule:
     rule = FunctionRule(
         mask=table.truth("mask", False),
+        extends=table.truth("extends", False),
+        enlarges=table.truth("enlarges", False),
+        instruction=MappingProxyType(table.texts("instruction")),
         also=tuple(table.strings("also", [])),
         knobs=_knobs(table.table("knobs", {})),
         standing=_standing(table, Standing.SAME),

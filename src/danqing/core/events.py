@@ -28,6 +28,10 @@ class Work:
     cost: float = 0.0
     deadline: float | None = None
     """On the engine's monotonic clock, seconds; None for no deadline."""
+    mask: Raster | None = None
+    """Where the input at `edited` may change: one channel, of that input's size, 255 there and 0 elsewhere. Every
+    other pixel comes out as the input has it, resampled to `size`."""
+    edited: int = 0
 
 
 @dataclass(frozen=True, slots=True)

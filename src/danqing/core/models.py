@@ -96,9 +96,17 @@ class ModeRule:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRule:
-    """One named function of an editing model: whether it needs a mask, and its own parameters."""
+    """One named function of an editing model: whether it needs a mask, and its own parameters.
+
+    `extends`: it paints beyond the picture's edges; `enlarges`: its picture has more pixels than it came with.
+    `instruction` is what the function itself says to a checkpoint that is told everything in words, by the prompt's
+    language ("en", "zh"); it goes before the prompt.
+    """
 
     mask: bool = False
+    extends: bool = False
+    enlarges: bool = False
+    instruction: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     also: tuple[str, ...] = ()
     """Other spellings of its name."""
     knobs: Mapping[str, KnobRule] = field(default_factory=lambda: MappingProxyType({}))

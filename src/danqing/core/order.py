@@ -50,6 +50,13 @@ class Taken:
 Source = Inline | Remote | Uploaded | Taken
 
 
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels of an upright picture as it came; right and bottom are just outside."""
+
+Margins = tuple[float, float, float, float]
+"""How far a canvas reaches beyond its picture above, below, left and right, in heights and widths of the picture."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """One request for `count` pictures.
@@ -58,6 +65,11 @@ class Order:
     follow the last input; `area` asks for about so many pixels with the last input's aspect instead; `seed` is None
     where the service chooses; image i uses `seed + i`.
     `knobs` are the model's extra parameters, declared and range-checked in the catalogue.
+
+    `mask` says where the first source may change: white there, black elsewhere. `boxes` are those of each source, in
+    order, or none at all: the last source, whose aspect the pictures follow, may change inside its boxes only; of
+    another source only what its boxes hold together is meant. `margins` extend the first source, which stays as it
+    is; `enlarge` multiplies the sides of a picture that is made as large as its input.
     """
 
     model: str
@@ -70,6 +82,19 @@ class Order:
     seed: int | None = None
     watermark: bool = False
     knobs: Mapping[str, Knob] = field(default_factory=no_knobs)
+    mask: Source | None = None
+    boxes: tuple[tuple[Box, ...], ...] = ()
+    margins: Margins | None = None
+    enlarge: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Where an input may change: the name of a raster of one channel and of the input's size (255 may change, 0 stays),
+    and the input's place."""
+
+    digest: str
+    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +111,9 @@ class Brief:
     seed: int
     watermark: bool = False
     knobs: Mapping[str, Knob] = field(default_factory=no_knobs)
+    mask: Mask | None = None
+
+    @property
+    def rasters(self) -> tuple[str, ...]:
+        """Every raster that making the pictures takes, each once."""
+        return tuple(dict.fromkeys((*self.inputs, *([self.mask.digest] if self.mask is not None else []))))

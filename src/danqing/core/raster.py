@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 _HEAD = struct.Struct(">4sIIB")
 _MAGIC = b"DQR1"
+CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +34,16 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """An sRGB picture of 8 bits a channel: rows top down, channels interleaved, 3 (RGB) or 4 (RGBA) of them."""
+    """An sRGB picture of 8 bits a channel: rows top down, channels interleaved, 3 (RGB) or 4 (RGBA) of them; or a mask
+    of one."""
 
     size: Size
     channels: int
     data: bytes
 
     def __post_init__(self) -> None:
-        if self.channels not in (3, 4):
-            raise ValueError(f"a raster has 3 or 4 channels, not {self.channels}")
+        if self.channels not in CHANNELS:
+            raise ValueError(f"a raster has 1, 3 or 4 channels, not {self.channels}")
         if len(self.data) != self.size.area * self.channels:
             raise ValueError(
                 f"{len(self.data)} bytes do not make a {self.size} picture of {self.channels} channels"
@@ -63,7 +65,11 @@ class Raster:
         if len(packed) < _HEAD.size:
             raise ValueError("too short for a packed raster")
         magic, width, height, channels = _HEAD.unpack_from(packed)
-        if magic != _MAGIC or channels not in (3, 4) or len(packed) != _HEAD.size + width * height * channels:
+        if (
+            magic != _MAGIC
+            or channels not in CHANNELS
+            or len(packed) != _HEAD.size + width * height * channels
+        ):
             raise ValueError("not a packed raster")
         return Size(width, height), channels
 

@@ -21,6 +21,10 @@ SLIMMEST = 16
 no engine can paint."""
 
 
+MOST = 16_777_216
+"""No picture that follows its input has more pixels: those of the largest size that any model takes, 4096²."""
+
+
 class Breach(StrEnum):
     """Which part of a rule an explicit size breaks."""
 
@@ -78,13 +82,23 @@ def resolve(rule: SizeRule, asked: Size | None, last_input: Size | None) -> Size
     raise ValueError("a size rule names a default size or a default area")
 
 
+def within(size: Size, most: int = MOST) -> Size:
+    """The size itself, or that of its aspect with about `most` pixels, if it has more."""
+    if size.area <= most:
+        return size
+    return Size(
+        max(1, math.isqrt(most * size.width // size.height)),
+        max(1, math.isqrt(most * size.height // size.width)),
+    )
+
+
 def made(model: Model, order: Order, last_input: Size | None) -> Size:
     """The exact size of an order's pictures, once the size of its last input is known."""
     rule = model.size if last_input is None or model.edit_size is None else model.edit_size
     modes = (mode for name, mode in model.modes.items() if order.knobs.get(name) is True)
     rule = next((mode.size for mode in modes if mode.size is not None), rule)
     if rule.follow and last_input is not None:
-        return last_input
+        return within(Size(last_input.width * order.enlarge, last_input.height * order.enlarge))
     if order.area is not None:
         return fitted(order.area, last_input if last_input is not None else Size(1, 1))
     return resolve(rule, order.size, last_input)

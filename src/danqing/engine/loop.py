@@ -22,6 +22,7 @@ from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
 from danqing.core.raster import Raster
 from danqing.engine.families.contract import Family, NotFinite, Plan, plan
+from danqing.engine.inpaint import put_back
 from danqing.engine.memory import Need, Room
 from danqing.engine.palette import Palette, recoloured
 from danqing.engine.talks import Speaker, Talks
@@ -272,7 +273,7 @@ class StepEngine:
             return self._step(running, pictures), None
         if running.stage is Stage.STEP:
             picture = pictures[0]
-            raster = _recoloured(family.decode(made, picture.lane), made.work)
+            raster = _finished(family.decode(made, picture.lane), made.work)
             running.pictures.remove(picture)
             return family.bill(made, Stage.DECODE), ImageReady(running.token, picture.index, raster)
         # Billed before it is done: afterwards the family may remember the inputs, and charge less.
@@ -314,6 +315,12 @@ class StepEngine:
 def _need(running: Running) -> Need:
     keeps = sum(running.family.bill(running.plan, stage).keeps for stage in (Stage.ENCODE, Stage.PREFILL))
     return Need(keeps, running.family.passing(running.plan))
+
+
+def _finished(raster: Raster, work: Work) -> Raster:
+    """The picture in the palette that was asked for, if one was, and inside the mask only, if there is one."""
+    raster = _recoloured(raster, work)
+    return raster if work.mask is None else put_back(raster, work.inputs[work.edited], work.mask)
 
 
 def _recoloured(raster: Raster, work: Work) -> Raster:

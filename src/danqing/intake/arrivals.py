@@ -15,7 +15,7 @@ import structlog
 from danqing.core.errors import Fault, Internal, Unavailable, UnknownModel
 from danqing.core.job import Arrival
 from danqing.core.models import Model
-from danqing.core.order import Brief, Order, Taken
+from danqing.core.order import Brief, Mask, Order, Taken
 from danqing.core.ports import JobStore
 from danqing.core.sizes import made
 from danqing.intake.inputs import Inputs
@@ -29,8 +29,8 @@ LOOK_AGAIN = 5.0
 _log = structlog.get_logger(room="intake")
 
 
-def definite(model: Model, order: Order) -> Brief:
-    """The brief of an order whose sources are all taken and whose seed is drawn."""
+def definite(model: Model, order: Order, mask: Mask | None = None) -> Brief:
+    """The brief of an order whose sources are all taken and whose seed is drawn; they may change under the mask."""
     taken = [source for source in order.sources if isinstance(source, Taken)]
     return Brief(
         model=order.model,
@@ -42,6 +42,7 @@ def definite(model: Model, order: Order) -> Brief:
         seed=order.seed if order.seed is not None else 0,
         watermark=order.watermark,
         knobs=order.knobs,
+        mask=mask,
     )
 
 
@@ -49,10 +50,11 @@ def so_far(model: Model, order: Order) -> Brief:
     """What is known of an order before all its sources are taken; its size may still follow one of them."""
     taken = tuple(source for source in order.sources if isinstance(source, Taken))
     known = replace(order, sources=taken)
+    mask = Mask(order.mask.digest) if isinstance(order.mask, Taken) else None
     try:
-        return definite(model, known)
+        return definite(model, known, mask)
     except ValueError:
-        return definite(model, replace(known, area=1))
+        return definite(model, replace(known, area=1), mask)
 
 
 class Arrivals:
@@ -121,4 +123,5 @@ class Arrivals:
         if model is None:  # the catalogue has changed since
             raise UnknownModel
         taken = await self._inputs.take(arrival.tenant, order.sources, model.inputs, model=model.name)
-        return definite(model, replace(order, sources=taken))
+        order, mask = await self._inputs.settle(arrival.tenant, replace(order, sources=taken), model.inputs)
+        return definite(model, order, mask)

@@ -7,17 +7,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from urllib.parse import urlsplit
 
 from danqing.core.blobkeys import input_key
-from danqing.core.errors import InputMalformed, InputOutOfBounds, InputTooLarge, InputUnreachable
+from danqing.core.errors import InputMalformed, InputOutOfBounds, InputTooLarge, InputUnreachable, Internal
 from danqing.core.models import InputRule
-from danqing.core.order import Inline, Remote, Source, Taken, Uploaded
+from danqing.core.order import Inline, Mask, Order, Remote, Source, Taken, Uploaded
 from danqing.core.ports import BlobStore, Clock, LinkDead, LinkExpired, LinkForged
-from danqing.core.raster import Size
+from danqing.core.raster import Raster, Size
+from danqing.intake import areas
 from danqing.intake.uploads import Uploads
 from danqing.outbound.get import Getter
-from danqing.pixels.decoders import Decoded, Decoders
+from danqing.pixels.decoders import Decoders
 
 MAX_FILE = 20 * 1024 * 1024
 """Bytes no input picture may exceed, whatever its model's rule says."""
@@ -66,6 +69,24 @@ class Inputs:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def settle(self, tenant: str, order: Order, rule: InputRule) -> tuple[Order, Mask | None]:
+        """What the order, its sources taken, says of parts of its pictures, as pixels: the order with the pictures
+        that are meant, and where they may change. Raises what `take` raises, MaskMismatch, MaskEmpty, BoxOutside."""
+        if order.mask is not None:
+            (mask,) = await self.take(tenant, (order.mask,), rule, model=order.model, alpha=True)
+            order = replace(order, mask=mask)
+
+        async def keep(raster: Raster) -> str:
+            return await self._store(tenant, await asyncio.to_thread(raster.pack))
+
+        return await areas.settled(order, partial(self._load, tenant), keep)
+
+    async def _load(self, tenant: str, digest: str) -> Raster:
+        packed = await self._blobs.read(input_key(tenant, digest))
+        if packed is None:
+            raise Internal("an input of the order is no longer stored")
+        return Raster.unpack(packed)
+
     async def _take_one(
         self, tenant: str, source: Source, rule: InputRule, *, model: str, alpha: bool
     ) -> Taken:
@@ -74,7 +95,7 @@ class Inputs:
         data = await self._bytes(tenant, source, min(rule.max_bytes, MAX_FILE), model)
         decoded = await self._decoders.decode(data, rule, alpha=alpha)
         check_bounds(decoded.original, rule)
-        return Taken(await self._store(tenant, decoded), decoded.original)
+        return Taken(await self._store(tenant, decoded.packed), decoded.original)
 
     async def _bytes(self, tenant: str, source: Inline | Remote | Uploaded, limit: int, model: str) -> bytes:
         if isinstance(source, Uploaded):
@@ -107,12 +128,12 @@ class Inputs:
         except (LinkExpired, LinkDead) as gone:
             raise InputUnreachable from gone
 
-    async def _store(self, tenant: str, decoded: Decoded) -> str:
+    async def _store(self, tenant: str, packed: bytes) -> str:
         """Durable when it returns. A picture this tenant sent before is found, not written again."""
-        digest = await asyncio.to_thread(_digest, decoded.packed)
+        digest = await asyncio.to_thread(_digest, packed)
         key = input_key(tenant, digest)
         if not await self._blobs.has(key):
-            await self._blobs.write(key, decoded.packed)
+            await self._blobs.write(key, packed)
         return digest
 
 

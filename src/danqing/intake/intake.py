@@ -147,7 +147,8 @@ class Intake:
         self._inspect(order)
         taken = await self._inputs.take(caller.tenant, order.sources, model.inputs, model=model.name)
         order = replace(order, sources=taken, seed=_seed(order))
-        submitted = await self._store.submit(caller.tenant, self._draft(definite(model, order), ticket))
+        order, mask = await self._inputs.settle(caller.tenant, order, model.inputs)
+        submitted = await self._store.submit(caller.tenant, self._draft(definite(model, order, mask), ticket))
         return submitted.job
 
     async def accept(
@@ -167,6 +168,9 @@ class Intake:
             try:
                 self._inspect(order)
                 order = replace(order, sources=await self._kept(caller, order, model))
+                if isinstance(order.mask, Inline):
+                    (mask,) = await self._inputs.take(caller.tenant, [order.mask], model.inputs, alpha=True)
+                    order = replace(order, mask=mask)
             except (InputFault, PromptRefused) as refused:
                 late = refused
         draft = replace(

@@ -152,10 +152,10 @@ class Desk:
         return Gone(gone)
 
     async def input(self, token: str, digest: str) -> bytes:
-        """The packed raster of one input of the token's job. Raises TokenGone; BadMessage for a picture that is not
-        an input of that job; Internal if the bytes are missing."""
+        """The packed raster of one input of the token's job, or of its mask. Raises TokenGone; BadMessage for a picture
+        that the job does not take; Internal if the bytes are missing."""
         hand = await self._held(token)
-        if digest not in hand.brief.inputs:
+        if digest not in hand.brief.rasters:
             raise BadMessage("the job has no such input")
         packed = await self._blobs.read(input_key(hand.tenant, digest))
         if packed is None:
@@ -430,6 +430,8 @@ def _ordered(brief: Brief, index: int, packed: bytes) -> Raster:
         raster = Raster.unpack(packed)
     except ValueError as fault:
         raise BadMessage(str(fault)) from fault
+    if raster.channels == 1:
+        raise BadMessage("a mask where a picture was ordered")
     if raster.size != brief.size:
         raise BadMessage(f"a picture of {raster.size} where {brief.size} was ordered")
     return raster

@@ -117,7 +117,7 @@ def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[S
 
 
 def _name_inputs(conn: Connection, tenant: str, job_id: str, brief: Brief) -> None:
-    for digest in dict.fromkeys(brief.inputs):
+    for digest in brief.rasters:
         conn.execute(*statements.add_input({"job_id": job_id, "key": input_key(tenant, digest)}))
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 from danqing.core.errors import Fault, restore
 from danqing.core.job import Arrival, Image, Job, Lease, Said, State
 from danqing.core.keys import Account, ApiKey
-from danqing.core.order import Brief, Order, Remote, Taken, Uploaded
+from danqing.core.order import Brief, Mask, Order, Remote, Taken, Uploaded
 from danqing.core.raster import Size
 
 
@@ -30,6 +30,7 @@ def brief_text(brief: Brief) -> str:
             "seed": brief.seed,
             "watermark": brief.watermark,
             "knobs": dict(brief.knobs),
+            **({} if brief.mask is None else {"mask": [brief.mask.digest, brief.mask.of]}),
         },
         separators=(",", ":"),
     )
@@ -38,7 +39,8 @@ def brief_text(brief: Brief) -> str:
 def read_brief(text: str) -> Brief:
     """The inverse of `brief_text`."""
     held = json.loads(text)
-    return Brief(**{**held, "inputs": tuple(held["inputs"]), "size": Size(*held["size"])})
+    mask = Mask(*held["mask"]) if "mask" in held else None
+    return Brief(**{**held, "inputs": tuple(held["inputs"]), "size": Size(*held["size"]), "mask": mask})
 
 
 def order_text(order: Order) -> str:

@@ -10,11 +10,12 @@ from danqing.lease.client import LeaseClient
 
 
 async def prepare(lease: Lease, client: LeaseClient, clock: Clock) -> Work:
-    """The work, its inputs in order; an input named twice is fetched once. Raises TokenGone, ServerAway, Internal."""
+    """The work, its inputs in order, and its mask; a raster named twice is fetched once. Raises TokenGone, ServerAway,
+    Internal."""
     deadline = clock.monotonic() + lease.run_seconds
     brief = lease.brief
     rasters: dict[str, Raster] = {}
-    for digest in dict.fromkeys(brief.inputs):
+    for digest in brief.rasters:
         rasters[digest] = await client.input(lease.token, digest)
     return Work(
         token=lease.token,
@@ -29,4 +30,6 @@ async def prepare(lease: Lease, client: LeaseClient, clock: Clock) -> Work:
         knobs=brief.knobs,
         cost=lease.cost,
         deadline=deadline,
+        mask=rasters[brief.mask.digest] if brief.mask is not None else None,
+        edited=brief.mask.of if brief.mask is not None else 0,
     )

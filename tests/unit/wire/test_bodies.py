@@ -153,24 +153,60 @@ def test_an_edit_by_function_is_an_order_like_any_other_that_keeps_the_picture_s
         ({"base_image_url": None}, {}, "Field required: input.base_image_url"),
         ({"prompt": None}, {}, "Field required: input.prompt"),
         ({"function": "description_edit_with_mask"}, {}, "Field required: input.mask_image_url"),
-        ({"function": "expand"}, {"left_scale": 0.5}, "Range of left_scale should be"),
-        ({"function": "expand"}, {}, "function expand is not available on this service"),
-        ({"function": "super_resolution"}, {"upscale_factor": 5}, "Range of upscale_factor should be"),
     ],
 )
-def test_a_wrong_or_unserved_function_is_refused_at_once(given: Any, parameters: Any, message: str) -> None:
+def test_a_wrong_function_is_refused_at_once(given: Any, parameters: Any, message: str) -> None:
     with pytest.raises(BadOrder) as caught:
         edit(parameters, **given)
     assert message in caught.value.message
 
 
-def test_every_function_is_done_or_refused_by_name() -> None:
-    done = set()
-    for name in MODELS["wanx2.1-imageedit"].functions:
-        with suppress(BadOrder):
-            edit(function=name, mask_image_url=URL)
-            done.add(name)
-    assert done == {"description_edit", "stylization_all", "stylization_local", "remove_watermark"}
+@pytest.mark.parametrize(
+    ("function", "parameters", "message"),
+    [
+        ("expand", {"left_scale": 0.5}, "Range of left_scale should be [1, 2]"),
+        ("expand", {}, "One of top_scale, bottom_scale, left_scale, right_scale must be above 1"),
+        ("super_resolution", {"upscale_factor": 5}, "Range of upscale_factor should be [1, 4]"),
+        ("description_edit", {"strength": 1.5}, "Range of strength should be [0, 1]"),
+    ],
+)
+def test_a_wrong_value_of_a_function_ends_the_task(function: str, parameters: Any, message: str) -> None:
+    late = edit(parameters, function=function).late
+    assert late is not None
+    assert late.message == message
+
+
+@pytest.mark.parametrize("name", MODELS["wanx2.1-imageedit"].functions)
+def test_every_function_is_done(name: str) -> None:
+    reading = edit({"top_scale": 1.5}, function=name, mask_image_url=URL)
+    assert reading.late is None
+    assert reading.order.prompt.endswith("p")
+
+
+def test_a_mask_belongs_to_the_function_that_needs_one() -> None:
+    assert edit(function="description_edit_with_mask", mask_image_url=URL).order.mask == Remote(URL)
+    assert edit(function="description_edit", mask_image_url=URL).order.mask is None
+    late = edit(function="description_edit_with_mask", mask_image_url="nowhere").late
+    assert isinstance(late, InputMalformed)
+
+
+def test_an_extension_is_margins_and_no_longer_a_parameter() -> None:
+    scales = {"top_scale": 1.5, "left_scale": 2}
+    order = edit(scales, function="expand").order
+    assert order.margins == (0.5, 0.0, 1.0, 0.0)
+    assert not set(scales) & set(order.knobs)
+
+
+def test_an_enlarged_picture_is_larger_than_its_input_within_reason() -> None:
+    order = edit({"upscale_factor": 2}, function="super_resolution").order
+    assert made(MODELS["wanx2.1-imageedit"], order, Size(640, 512)) == Size(1280, 1024)
+    assert made(MODELS["wanx2.1-imageedit"], order, Size(4000, 3000)).area <= 4096**2
+
+
+@pytest.mark.parametrize(("text", "said"), [("p", "Give this"), ("蓝天", "给这张")])
+def test_what_a_function_s_name_says_is_told_in_the_prompt_s_language(text: str, said: str) -> None:
+    assert edit(function="colorization", prompt=text).order.prompt.startswith(said)
+    assert edit(function="description_edit", prompt=text).order.prompt == text
 
 
 # the flat body
@@ -340,7 +376,8 @@ def test_any_other_palette_is_refused(palette: Any) -> None:
 
 @pytest.mark.parametrize("boxes", [[[]], [[[0, 0, 10, 10]]], [[[0, 0, 10, 10], [5, 5, 6, 6]]]])
 def test_boxes_for_each_picture_are_taken(boxes: Any) -> None:
-    assert say("wan2.7-image", 1, bbox_list=boxes).late is None
+    order = say("wan2.7-image", 1, bbox_list=boxes).order
+    assert order.boxes == tuple(tuple(tuple(box) for box in given) for given in boxes)
 
 
 @pytest.mark.parametrize(

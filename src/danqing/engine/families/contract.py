@@ -31,7 +31,12 @@ class Plan:
     guidance: float
     negative: str | None
     native: Native
+    strength: float = 1.0
+    """The share of the steps that are taken, from the input noised as far; 1 for all, from noise alone."""
 
+
+STRENGTH = "strength"
+"""The knob that says how far an edit may go from its input, from 0 to 1."""
 
 _NEUTRAL = " "
 
@@ -51,7 +56,13 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
         guidance=guidance,
         negative=(given or _NEUTRAL) if guidance > 1 else None,
         native=native,
+        strength=_strength(work),
     )
+
+
+def _strength(work: Work) -> float:
+    asked = work.knobs.get(STRENGTH)
+    return float(asked) if work.inputs and isinstance(asked, float) else 1.0
 
 
 class Family(Protocol):
@@ -86,7 +97,7 @@ class Family(Protocol):
         ...
 
     def begin(self, plan: Plan, prefix: Any, index: int) -> Any:
-        """Picture `index` as noise of `seed + index`."""
+        """Picture `index` as noise of `seed + index`, or as its input with so much of that noise."""
         ...
 
     def step(self, plan: Plan, lanes: Sequence[Any]) -> None:

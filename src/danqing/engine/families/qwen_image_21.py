@@ -39,6 +39,7 @@ from danqing.core.raster import Raster, Size
 from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, on_white, to_canvas
 from danqing.engine.families.contract import NotFinite, Plan
+from danqing.engine.inpaint import Kept, cells
 from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, BlockCausal, Stage
@@ -120,6 +121,7 @@ class Conditions:
     head: Head | None
     positive: torch.Tensor
     negative: torch.Tensor | None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +134,20 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What all steps of a work's pictures share."""
+    """What all steps of a work's pictures share; `kept` is the input that they are held to, if they are."""
 
     positive: Branch
     negative: Branch | None
+    kept: Kept | None = None
 
 
 @dataclass(slots=True)
 class LanePicture:
-    """One picture in progress: latents (1, tokens, channels), its own scheduler, and how many steps are
-    done."""
+    """One picture in progress: latents (1, tokens, channels) and the noise they began as, its own scheduler,
+    and at which of its steps it stands."""
 
     latents: torch.Tensor
+    noise: torch.Tensor
     scheduler: Any
     prefix: Prefix
     done: int = 0
@@ -187,7 +191,15 @@ class QwenImage21:
     def steps(self, plan: Plan) -> int:
         """See `Family.steps`. A distilled checkpoint brings its own sigmas, and their number is the
         steps'."""
+        return self._all_steps(plan) - self._skipped(plan)
+
+    def _all_steps(self, plan: Plan) -> int:
         return len(self._sigmas) if self._sigmas else plan.steps
+
+    def _skipped(self, plan: Plan) -> int:
+        """Steps that are not taken because the picture begins as its input, noised, and not as noise alone."""
+        steps = self._all_steps(plan)
+        return steps - max(1, math.ceil(steps * plan.strength - 1e-9))
 
     def tokens(self, plan: Plan) -> int:
         """See `Family.tokens`."""
@@ -211,7 +223,16 @@ class QwenImage21:
             head = self._heads.get(_key(plan)) or self._look(plan)
         positive = self._read(plan.work.prompt, head)
         negative = None if plan.negative is None else self._read(plan.negative, head)
-        return Conditions(head, positive, negative)
+        return Conditions(head, positive, negative, self._kept(plan))
+
+    def _kept(self, plan: Plan) -> Kept | None:
+        """The input that the pictures are held to, as it is read at their own size."""
+        work = plan.work
+        if not work.inputs or (work.mask is None and not self._skipped(plan)):
+            return None
+        rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
+        edited = None if work.mask is None else cells(work.mask, rows, columns).to(self.device)
+        return Kept(self._latents(to_canvas(work.inputs[work.edited], plan.drawn)), edited)
 
     def _look(self, plan: Plan) -> Head:
         """The input pictures through the encoder (with its vision tower) and the autoencoder."""
@@ -285,7 +306,7 @@ class QwenImage21:
             self._heads.put(_key(plan), head, _weight(head))
         positive = self._continue(plan, head, conditions.positive)
         negative = None if conditions.negative is None else self._continue(plan, head, conditions.negative)
-        return Prefix(positive, negative)
+        return Prefix(positive, negative, conditions.kept)
 
     def _fill(self, plan: Plan, head: Head) -> None:
         """Keys and values of the head in every layer."""
@@ -352,13 +373,16 @@ class QwenImage21:
         noise = torch.randn((1, 1, channels, rows, columns), generator=generator, dtype=self.dtype)
         latents = noise.to(self.device).view(1, channels, rows * columns).transpose(1, 2)
         scheduler = copy.deepcopy(self.scheduler)
-        steps = self.steps(plan)
+        steps, first = self._all_steps(plan), self._skipped(plan)
         sigmas = self._sigmas or np.linspace(1.0, 1 / steps, steps)
         scheduler.set_timesteps(
             sigmas=sigmas, device=self.device, mu=_shift(scheduler.config, rows * columns)
         )
-        scheduler.set_begin_index(0)
-        return LanePicture(latents, scheduler, prefix)
+        scheduler.set_begin_index(first)
+        noise = latents
+        if prefix.kept is not None and first:
+            latents = prefix.kept.noised(noise, scheduler.sigmas[first])
+        return LanePicture(latents, noise, scheduler, prefix, done=first)
 
     @torch.inference_mode()
     def step(self, plan: Plan, lanes: Sequence[LanePicture]) -> None:
@@ -376,6 +400,8 @@ class QwenImage21:
             part = velocity[place : place + 1]
             lane.latents = lane.scheduler.step(part, time, lane.latents, return_dict=False)[0]
             lane.done += 1
+            if prefix.kept is not None:
+                lane.latents = prefix.kept.held(lane.latents, lane.noise, lane.scheduler.sigmas[lane.done])
             if not torch.isfinite(lane.latents).all():
                 raise NotFinite("the latents are no longer finite numbers")
 
@@ -524,7 +550,8 @@ class _Costs:
         if stage is Stage.ENCODE:
             vision = 2.0 * self._vision * area / _PIXELS**2
             reading = 2.0 * self._text * (rest + area / _PIXELS**2 / 4)
-            return Bill(stage, reading + vision + self._read_pixel * area)
+            held = plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0
+            return Bill(stage, reading + vision + self._read_pixel * (area + held))
         if stage is Stage.PREFILL:
             flops = self._block.forward(rest, prefix) + (0 if known else self._block.forward(head, head))
             return Bill(stage, flops, keeps=self._block.prefix_bytes(prefix * branches + head))

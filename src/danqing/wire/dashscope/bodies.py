@@ -31,6 +31,7 @@ class Asked:
     negative: object = None
     function: str | None = None
     rule: FunctionRule | None = None
+    mask: object = None
 
 
 def messages(document: Mapping[str, Any], model: Model) -> Asked:
@@ -130,6 +131,7 @@ def _function(document: Mapping[str, Any], given: Mapping[str, Any], model: Mode
         parameters=parameters(document),
         function=name,
         rule=rule,
+        mask=given["mask_image_url"] if rule.mask else None,
     )
 
 

@@ -18,7 +18,7 @@ import orjson
 from danqing.core.errors import Fault, ModelMissing, NotJson, UnknownModel
 from danqing.core.models import Model
 from danqing.core.order import Order
-from danqing.wire.dashscope import bodies, pictures, values
+from danqing.wire.dashscope import bodies, functions, pictures, values
 from danqing.wire.json import parse
 
 SYNC = "dashscope/multimodal-generation"
@@ -92,12 +92,13 @@ def read(
     grammar = values.FLAT if route == COMPATIBLE else values.NATIVE
     limits = values.limits(asked, model)
     values.served(asked, limits, grammar, plain=None if frames else route)
-    prompt = asked.prompt[: model.prompt_chars]
+    prompt = functions.prompt(asked.prompt[: model.prompt_chars], asked.rule)
     try:
         members = values.members(asked, limits, grammar)
         sources = tuple(pictures.source(picture, model.inputs, resolve=resolve) for picture in asked.pictures)
+        mask = None if asked.mask is None else pictures.source(asked.mask, model.inputs, resolve=resolve)
     except Fault as fault:
         if route in AT_ONCE:
             raise
         return Reading(Order(model=model.name, prompt=prompt, count=limits.default_count), fault)
-    return Reading(Order(model=model.name, prompt=prompt, sources=sources, **members))
+    return Reading(Order(model=model.name, prompt=prompt, sources=sources, mask=mask, **members))

@@ -14,9 +14,9 @@ from typing import Any
 from danqing.core import sizes
 from danqing.core.errors import BadOrder
 from danqing.core.models import KnobRule, Model, ModeRule, SizeRule, Standing
-from danqing.core.order import Knob
+from danqing.core.order import Box, Knob
 from danqing.core.raster import Size
-from danqing.wire.dashscope import lists
+from danqing.wire.dashscope import functions, lists
 from danqing.wire.dashscope.bodies import Asked
 from danqing.wire.dashscope.refusals import bad, says, unserved, wrong
 
@@ -101,6 +101,9 @@ def members(asked: Asked, found: Limits, grammar: Grammar = NATIVE) -> dict[str,
     made["knobs"] = _knobs(given, rules, found)
     if found.most is not None:
         made["count"] = made["knobs"][found.most]
+    made["boxes"] = _boxes(given, rules)
+    if asked.rule is not None:
+        made |= functions.members(asked.rule, made["knobs"])
     return made
 
 
@@ -215,6 +218,12 @@ def _knobs(given: Mapping[str, Any], rules: Mapping[str, KnobRule], found: Limit
                 field=f"parameters.{name}",
             )
     return knobs
+
+
+def _boxes(given: Mapping[str, Any], rules: Mapping[str, KnobRule]) -> tuple[tuple[Box, ...], ...]:
+    """Those of each picture, checked already."""
+    given_lists = [given[name] for name, rule in rules.items() if rule.type == "boxes" and name in given]
+    return tuple(tuple(tuple(box) for box in boxes) for boxes in given_lists[0]) if given_lists else ()
 
 
 def _knob(name: str, value: object, rule: KnobRule, model: Model | None = None) -> Knob:
