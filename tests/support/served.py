@@ -23,6 +23,7 @@ text = "random weights: pictures of nothing, in the right shapes"
 source = "{folder}"
 relation = "miniature"
 licence = "none"
+rewriter = "{rewriter}"
 [checkpoints.tiny.native]
 canvas = "bucket"
 buckets = [[64, 64], [96, 64], [64, 96]]
@@ -32,9 +33,11 @@ steps = {steps}
 """
 
 
-def write_profile(path: Path, checkpoint: Path, *, steps: int = 3) -> Path:
-    """A profile that stands a checkpoint folder behind every API name."""
-    path.write_text(PROFILE.format(folder=checkpoint, steps=steps), encoding="utf-8")
+def write_profile(path: Path, checkpoint: Path, *, steps: int = 3, rewriter: str = "off") -> Path:
+    """A profile that stands a checkpoint folder behind every API name; random weights write nothing worth drawing, so
+    prompts are used as given unless asked otherwise."""
+    text = PROFILE.format(folder=checkpoint, steps=steps, rewriter=rewriter)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

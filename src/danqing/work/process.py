@@ -70,6 +70,7 @@ async def _serve(open_engine: Callable[[], Opened], *, name: str, socket: Path, 
         await _work(worker, stopped)
     finally:
         await client.close()
+        await opened.aides.close()
     closing = asyncio.get_running_loop().run_in_executor(door, opened.engine.close)
     return await _first(closing, asyncio.ensure_future(asyncio.sleep(CLOSE_SECONDS)))
 

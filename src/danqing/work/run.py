@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -18,8 +19,10 @@ from danqing.lease.client import Dropped, LeaseClient, ServerAway
 from danqing.lease.messages import MOST_ROOM, BadMessage, End, Hello, ImagesMissing, Outcome, Pulse, TokenGone
 from danqing.work.aides import Aides
 from danqing.work.finish import Making, deliver, refused
+from danqing.work.look import Looked, look_at_inputs
 from danqing.work.plan import planned
 from danqing.work.prepare import prepare
+from danqing.work.rewrite import drawn_from, rewritten
 from danqing.work.script import Stage, perform
 
 BEAT_SECONDS = 5.0
@@ -98,13 +101,17 @@ class Worker:
 
     async def _paint(self, making: Making, work: Work) -> End:
         """All pictures from one prompt at once, or one by one as planned, if the job asks for that."""
-        panels = await planned(making.lease.brief, work.inputs, self._aides.rewriter(work.model))
+        await look_at_inputs(work, self._aides.look_in)
+        shelf = Looked(self._client, self._aides.look_out, work.prompt)
+        rewriter = self._aides.rewriter(work.model)
+        panels = await planned(making.lease.brief, work.inputs, rewriter)
         if panels is None:
-            self._engine.start(work)
-            return await deliver(making, self._client, self._clock.monotonic)
+            prompt = await rewritten(making.lease.brief, work.inputs, rewriter)
+            self._engine.start(work if prompt is None else replace(work, prompt=prompt))
+            return drawn_from(prompt, await deliver(making, shelf, self._clock.monotonic))
         panels = await self._client.script(work.token, panels)
         most_inputs = self._aides.most_inputs(work.model)
-        stage = Stage(self._engine, self._client, most_inputs, self._clock.monotonic)
+        stage = Stage(self._engine, shelf, most_inputs, self._clock.monotonic)
         return await perform(making, work, panels, stage)
 
     async def _end(self, making: Making, end: End) -> None:
