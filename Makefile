@@ -58,6 +58,7 @@ bench: $(VENV)/.dev ## the figures: overhead, start, memory, engine against the 
 
 chaos: $(VENV)/.dev ## a longer run of killed workers and servers, audited at the end
 	$(BIN)/python -m pytest tests/chaos --chaos-jobs 1000
+	DANQING_INTERLEAVINGS=500 $(BIN)/python -m pytest tests/unit/engine/test_interleaving.py
 
 sdks: $(VENV)/.dev $(SDKS:%=.sdks/%/.made) ## the same calls through older releases of the official SDK, each installed apart
 	DANQING_TEST_SDKS="$$(printf '%s:' $(SDKS:%=.sdks/%/bin/python))" $(BIN)/python -m pytest tests/e2e/test_sdk_releases.py

@@ -15,7 +15,7 @@ SATURATION = {"cpu": Saturation(half=36), "cuda": Saturation(half=600), "mps": S
 
 
 def open_engine(
-    profile: Profile, device: str = "auto", threads: int | None = None, *, policy: str = "arrival"
+    profile: Profile, device: str = "auto", threads: int | None = None, *, policy: str = "promise"
 ) -> StepEngine:
     """Load every checkpoint of the profile and return an idle engine. `threads` are torch's on a CPU (a setting of
     the whole process: call this in a process of the engine's own). Raises BadCheckpoint, or ValueError for an
@@ -28,7 +28,7 @@ def open_engine(
     return StepEngine(profile, families, policy=order, room=make_room(found.kind))
 
 
-def order_for(kind: str, policy: str = "arrival") -> Policy:
+def order_for(kind: str, policy: str = "promise") -> Policy:
     """The policy of that name for a kind of device. Raises ValueError for an unknown name."""
     if policy not in POLICIES:
         raise ValueError(f"there is no policy {policy!r}; there are: {', '.join(POLICIES)}")

@@ -29,6 +29,7 @@ from danqing.engine.talks import Speaker, Talks
 from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Bill, Costs, Stage
 from danqing.schedule.policy import Lane, Policy
+from danqing.schedule.shares import Shares
 
 Hear = Callable[[Event], None]
 
@@ -85,6 +86,7 @@ class StepEngine:
     ) -> None:
         """An idle engine."""
         self.profile, self.policy, self.costs = profile, policy, Costs()
+        self._shares = Shares()
         self._families, self._room, self._now = families, room, now
         self._hear: Hear = _nobody
         self._bell = threading.Condition()
@@ -198,6 +200,7 @@ class StepEngine:
         if not self._room.ever(_need(running)):
             self._hear(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))
             return
+        self._shares.enter(work.tenant, self._tenants())
         self._waiting.append(running)
 
     def _admit(self, running: Running) -> bool:
@@ -224,6 +227,8 @@ class StepEngine:
                 left=left,
                 tenant=work.tenant,
                 deadline=work.deadline,
+                solo=running.seconds + left if left else 0.0,
+                spent=self._shares.of(work.tenant),
             )
             for picture in (running.pictures[:1] if shared else running.pictures)
         ]
@@ -252,8 +257,11 @@ class StepEngine:
             self._fail(running, error)
             return
         running.served = self._now()
-        self.costs.learn(bill, running.served - began)
-        running.seconds += running.served - began
+        took = running.served - began
+        predicted = self.costs.seconds(bill)
+        self._shares.charge(running.plan.work.tenant, took if predicted is None else predicted)
+        self.costs.learn(bill, took)
+        running.seconds += took
         self._tell(running, event)
 
     def _fail(self, running: Running, error: Exception) -> None:
@@ -309,7 +317,12 @@ class StepEngine:
         self._running.pop(token, None)
         self._waiting = deque(running for running in self._waiting if running.token != token)
         self._room.leave(token)
+        self._shares.keep(self._tenants())
         self._hear(event)
+
+    def _tenants(self) -> set[str]:
+        """Those who have jobs here."""
+        return {running.plan.work.tenant for running in (*self._running.values(), *self._waiting)}
 
 
 def _need(running: Running) -> Need:

@@ -21,7 +21,7 @@ from danqing.engine.loop import StepEngine
 from danqing.engine.memory import Need, Room
 from danqing.profiles.loader import Preset, Profile
 from danqing.schedule.cost import Saturation
-from danqing.schedule.policy import InOrder, by_arrival, by_rest, by_turn
+from danqing.schedule.policy import InOrder, by_arrival, by_promise, by_rest, by_turn
 from tests.unit.engine.conftest import STEPS, Crank, make_work
 
 
@@ -266,3 +266,24 @@ def test_the_room_counts_lasting_needs_together_and_only_the_largest_passing_one
     assert room.enter("c", Need(30, 30))
     assert room.held == 2
     assert not room.ever(Need(80, 21))
+
+
+def test_a_tenant_that_sends_one_is_not_held_up_by_one_that_sends_many(crank: Callable[..., Crank]) -> None:
+    made = crank(urgency=by_promise)
+    made.start(*(make_work(f"many {place}", tenant="ann") for place in range(6)))
+    made.turn(3)
+    made.start(make_work("one", tenant="bob"))
+    made.turn()
+    ends = [event.token for event in made.of(Finished)]
+    assert ends.index("one") <= 1
+    assert len(ends) == 7
+
+
+def test_nobody_is_kept_on_the_books_without_a_job(crank: Callable[..., Crank]) -> None:
+    made = crank(urgency=by_promise)
+    made.start(make_work("a", tenant="ann"), make_work("b", tenant="bob"))
+    made.turn(4)
+    accounts = made.engine._shares
+    assert accounts.of("ann") > 0
+    made.turn()
+    assert (accounts.of("ann"), accounts.of("bob")) == (0.0, 0.0)
