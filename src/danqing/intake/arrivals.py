@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import structlog
 
-from danqing.core.errors import Fault, Internal, Unavailable, UnknownModel
+from danqing.core.errors import Fault, InputRefused, Internal, Unavailable, UnknownModel
 from danqing.core.job import Arrival
 from danqing.core.models import Model
 from danqing.core.order import Brief, Mask, Order, Taken
@@ -109,6 +109,8 @@ class Arrivals:
             raise
         except Fault as fault:
             await self._store.refuse(arrival.job_id, fault)
+            if isinstance(fault, InputRefused) and arrival.order is not None:
+                await self._inputs.forget(arrival.tenant, arrival.order, self._store)
         except Exception:  # noqa: BLE001  # boundary: what one job raises ends that job, never the loop
             _log.exception("an accepted job failed", job=arrival.job_id)
             await self._store.refuse(arrival.job_id, Internal())
@@ -122,6 +124,8 @@ class Arrivals:
         model = self._models.get(order.model)
         if model is None:  # the catalogue has changed since
             raise UnknownModel
-        taken = await self._inputs.take(arrival.tenant, order.sources, model.inputs, model=model.name)
+        taken = await self._inputs.take(
+            arrival.tenant, order.sources, model.inputs, model=model.name, prompt=order.prompt
+        )
         order, mask = await self._inputs.settle(arrival.tenant, replace(order, sources=taken), model.inputs)
         return definite(model, order, mask)

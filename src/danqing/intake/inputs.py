@@ -1,26 +1,31 @@
-"""Input pictures on their way in: fetched, decoded, checked against the model's rule, stored by content. Knows no
-protocol, no quota and no job; whose they are is all it is told.
+"""Input pictures on their way in: fetched, decoded, checked against the model's rule, looked at, stored by content.
+Knows no protocol, no quota and no job; whose they are and what is to be made of them is all it is told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from danqing.core.blobkeys import input_key
+from danqing.core.checking import Inspect, Role, pass_all
 from danqing.core.errors import InputMalformed, InputOutOfBounds, InputTooLarge, InputUnreachable, Internal
 from danqing.core.models import InputRule
 from danqing.core.order import Inline, Mask, Order, Remote, Source, Taken, Uploaded
-from danqing.core.ports import BlobStore, Clock, LinkDead, LinkExpired, LinkForged
+from danqing.core.ports import BlobStore, Clock, JobStore, LinkDead, LinkExpired, LinkForged
 from danqing.core.raster import Raster, Size
 from danqing.intake import areas
 from danqing.intake.uploads import Uploads
 from danqing.outbound.get import Getter
-from danqing.pixels.decoders import Decoders
+from danqing.pixels.decoders import Decoded, Decoders
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 MAX_FILE = 20 * 1024 * 1024
 """Bytes no input picture may exceed, whatever its model's rule says."""
@@ -39,41 +44,67 @@ class Inputs:
         blobs: BlobStore,
         clock: Clock,
         uploads: Uploads | None = None,
+        *,
+        inspect: Inspect = pass_all,
     ) -> None:
-        """Without `uploads` there are none: every reference to one is to a file that is not there."""
+        """Without `uploads` there are none: every reference to one is to a file that is not there. `inspect` looks at
+        each picture before anything is stored."""
         self._uploads = uploads
+        self._inspect = inspect
         self._decoders = decoders
         self._getter = getter
         self._blobs = blobs
         self._clock = clock
 
     async def take(
-        self, tenant: str, sources: Sequence[Source], rule: InputRule, *, model: str = "", alpha: bool = False
+        self,
+        tenant: str,
+        sources: Sequence[Source],
+        rule: InputRule,
+        *,
+        model: str = "",
+        prompt: str = "",
+        alpha: bool = False,
     ) -> tuple[Taken, ...]:
-        """Fetch, decode and store all sources, at the same time; the answer is in their order. `model` is the one
-        that asks: an upload is for one.
+        """Fetch, decode and look at all sources, at the same time, and store them when every one may pass; the answer
+        is in their order. `model` is the one that asks: an upload is for one. `prompt` is for whoever looks.
 
         Raises the fault of the first source, in their order, that has one: InputMalformed, InputForbidden,
-        InputUnreachable, InputTooLarge, InputUndecodable or InputOutOfBounds; the work on the others is dropped.
+        InputUnreachable, InputTooLarge, InputUndecodable, InputOutOfBounds, InputRefused or Unchecked; the work on
+        the others is dropped.
         """
-        if len(sources) == 1:
-            return (await self._take_one(tenant, sources[0], rule, model=model, alpha=alpha),)
-        tasks = [
-            asyncio.ensure_future(self._take_one(tenant, source, rule, model=model, alpha=alpha))
-            for source in sources
-        ]
-        try:
-            return tuple([await task for task in tasks])
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        get = partial(self._get, tenant, rule=rule, model=model, prompt=prompt, alpha=alpha)
+        got = await _all(get, sources)
+        return tuple(await _all(partial(self._keep, tenant), got))
+
+    async def _get(
+        self, tenant: str, source: Source, *, rule: InputRule, model: str, prompt: str, alpha: bool
+    ) -> Decoded | Taken:
+        if isinstance(source, Taken):
+            return source
+        data = await self._bytes(tenant, source, min(rule.max_bytes, MAX_FILE), model)
+        decoded = await self._decoders.decode(data, rule, alpha=alpha)
+        check_bounds(decoded.original, rule)
+        if self._inspect is not pass_all:  # the pixels are copied for it
+            await self._inspect(decoded.raster, Role.INPUT, prompt)
+        return decoded
+
+    async def _keep(self, tenant: str, got: Decoded | Taken) -> Taken:
+        return got if isinstance(got, Taken) else Taken(await self._store(tenant, got.packed), got.original)
+
+    async def forget(self, tenant: str, order: Order, store: JobStore) -> None:
+        """Remove the pictures of an order that was refused for one of them, but for those that another job has."""
+        taken = [source for source in (*order.sources, order.mask) if isinstance(source, Taken)]
+        keys = [input_key(tenant, source.digest) for source in taken]
+        await self._blobs.remove(await store.unnamed(keys))
 
     async def settle(self, tenant: str, order: Order, rule: InputRule) -> tuple[Order, Mask | None]:
         """What the order, its sources taken, says of parts of its pictures, as pixels: the order with the pictures
         that are meant, and where they may change. Raises what `take` raises, MaskMismatch, MaskEmpty, BoxOutside."""
         if order.mask is not None:
-            (mask,) = await self.take(tenant, (order.mask,), rule, model=order.model, alpha=True)
+            (mask,) = await self.take(
+                tenant, (order.mask,), rule, model=order.model, prompt=order.prompt, alpha=True
+            )
             order = replace(order, mask=mask)
 
         async def keep(raster: Raster) -> str:
@@ -86,16 +117,6 @@ class Inputs:
         if packed is None:
             raise Internal("an input of the order is no longer stored")
         return Raster.unpack(packed)
-
-    async def _take_one(
-        self, tenant: str, source: Source, rule: InputRule, *, model: str, alpha: bool
-    ) -> Taken:
-        if isinstance(source, Taken):
-            return source
-        data = await self._bytes(tenant, source, min(rule.max_bytes, MAX_FILE), model)
-        decoded = await self._decoders.decode(data, rule, alpha=alpha)
-        check_bounds(decoded.original, rule)
-        return Taken(await self._store(tenant, decoded.packed), decoded.original)
 
     async def _bytes(self, tenant: str, source: Inline | Remote | Uploaded, limit: int, model: str) -> bytes:
         if isinstance(source, Uploaded):
@@ -135,6 +156,19 @@ class Inputs:
         if not await self._blobs.has(key):
             await self._blobs.write(key, packed)
         return digest
+
+
+async def _all(act: Callable[[T], Awaitable[R]], things: Sequence[T]) -> list[R]:
+    """What the act makes of each, all at the same time, in their order; of the faults, the first in that order."""
+    if len(things) == 1:
+        return [await act(things[0])]
+    tasks = [asyncio.ensure_future(act(thing)) for thing in things]
+    try:
+        return [await task for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def check_kind(source: Inline) -> None:

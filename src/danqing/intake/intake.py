@@ -145,7 +145,9 @@ class Intake:
         if known is not None:
             return known
         self._inspect(order)
-        taken = await self._inputs.take(caller.tenant, order.sources, model.inputs, model=model.name)
+        taken = await self._inputs.take(
+            caller.tenant, order.sources, model.inputs, model=model.name, prompt=order.prompt
+        )
         order = replace(order, sources=taken, seed=_seed(order))
         order, mask = await self._inputs.settle(caller.tenant, order, model.inputs)
         submitted = await self._store.submit(caller.tenant, self._draft(definite(model, order, mask), ticket))
@@ -192,7 +194,7 @@ class Intake:
     async def _kept(self, caller: Caller, order: Order, model: Model) -> tuple[Source, ...]:
         """The sources of the order, those that came with it taken."""
         inline = [source for source in order.sources if isinstance(source, Inline)]
-        taken = iter(await self._inputs.take(caller.tenant, inline, model.inputs))
+        taken = iter(await self._inputs.take(caller.tenant, inline, model.inputs, prompt=order.prompt))
         return tuple(next(taken) if isinstance(source, Inline) else source for source in order.sources)
 
     async def _known(self, caller: Caller, ticket: Ticket) -> Job | None:

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from danqing.core.blobkeys import input_key, new_nonce, result_key
-from danqing.core.errors import Fault, Internal, Unavailable
+from danqing.core.checking import Tally
+from danqing.core.errors import Fault, InputRefused, Internal, Unavailable
 from danqing.core.job import Beat, Closing, Image, Job, Lease, News, Said
 from danqing.core.order import Brief
 from danqing.core.ports import BlobStore, Clock, JobStore
@@ -103,12 +104,14 @@ class Desk:
         finish: Finish,
         clock: Clock,
         board: Board | None = None,
+        tally: Tally | None = None,
         quiet: float = QUIET_SECONDS,
     ) -> None:
         """Nobody has called yet. `quiet`: a worker that holds jobs and was not heard of for longer gets no more."""
         self._store, self._blobs, self._finish, self._clock = store, blobs, finish, clock
         self._quiet = quiet
         self.board = board if board is not None else Board()
+        self._tally = tally if tally is not None else Tally()
         self._hands: dict[str, Hand] = {}
         self._seats: dict[str, Seat] = {}
         self._suspects: set[str] = set()
@@ -206,6 +209,8 @@ class Desk:
                 await self._forget_files(self._unneeded(hand))
             elif closing is Closing.STALE or ask.outcome is not Outcome.SUCCEEDED:
                 await self._forget_files(hand.images.values())
+            if ask.fault is not None and ask.fault.name == InputRefused.__name__:
+                await self._forget_inputs(hand)
         self._ended(hand, ask)
         return closing
 
@@ -375,6 +380,9 @@ class Desk:
         self._suspects.discard(hand.job_id)
         self._move(hand.worker)
         self._free(hand.worker, ask.token)
+        for wrong in (ask.fault, *(one.fault for one in ask.lost)):
+            if wrong is not None:
+                self._tally.note(wrong.name)
         self.board.ended(hand.job_id, ask.outcome, seconds=ask.seconds, wall=ask.wall)
 
     def _free(self, worker: str, token: str) -> None:
@@ -398,6 +406,12 @@ class Desk:
         """The files of an attempt that is lost. What somebody was shown stays for the life of its link: the sweep
         removes it, since no row will name it."""
         return () if hand.doubtful or self._told(hand) else hand.images.values()
+
+    async def _forget_inputs(self, hand: Hand) -> None:
+        """Of a job that was refused for one of them; best effort, as below."""
+        with suppress(OSError, Fault):
+            keys = [input_key(hand.tenant, digest) for digest in hand.brief.rasters]
+            await self._blobs.remove(await self._store.unnamed(keys))
 
     async def _forget_files(self, images: Iterable[Image]) -> None:
         """Best effort: what stays is removed by the sweep, since no row names it."""

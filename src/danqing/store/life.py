@@ -15,7 +15,15 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection, RowMapping
 
 from danqing.core.blobkeys import input_key
-from danqing.core.errors import EngineFailed, Fault, OutOfTime, QueueFull, QuotaExhausted, SameKeyOtherOrder
+from danqing.core.errors import (
+    EngineFailed,
+    Fault,
+    InputRefused,
+    OutOfTime,
+    QueueFull,
+    QuotaExhausted,
+    SameKeyOtherOrder,
+)
 from danqing.core.job import Beat, Closing, Draft, Image, Job, Lease, Said, State
 from danqing.core.order import Brief
 from danqing.core.ports import Submitted
@@ -98,6 +106,7 @@ def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[S
     row = _new_row(tenant, draft, at)
     conn.execute(*statements.add_job(row))
     _name_inputs(conn, tenant, draft.id, draft.brief)
+    _let_go(conn, draft.id, draft.fault)
     job = Job(
         id=draft.id,
         tenant=tenant,
@@ -225,6 +234,7 @@ def refuse(conn: Connection, job_id: str, fault: Fault, at: Moment) -> Outcome[C
     row = conn.execute(*statements.find_accepted(job_id)).mappings().first()
     if row is None or not _end(conn, row, _fault_values(fault, at), news):
         return Outcome(Closing.STALE)
+    _let_go(conn, job_id, fault)
     return news.outcome(Closing.DONE)
 
 
@@ -308,7 +318,14 @@ def fail(conn: Connection, token: str, fault: Fault, at: Moment) -> Outcome[Clos
         return _repeated(conn, token, "failed")
     conn.execute(*statements.close(token, _fault_values(fault, at)))
     conn.execute(*statements.unhold(row["tenant"], row["hold_images"]))
+    _let_go(conn, row["id"], fault)
     return Outcome(Closing.DONE, ended=(row["id"],))
+
+
+def _let_go(conn: Connection, job_id: str, fault: Fault | None) -> None:
+    """A job whose inputs may not be kept names them no more."""
+    if isinstance(fault, InputRefused):
+        conn.execute(*statements.purge_inputs([job_id]))
 
 
 def release(conn: Connection, token: str, at: Moment, *, crashed: bool) -> Outcome[Closing]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 
+from danqing.core.checking import Tally
 from danqing.core.job import Image, Job
 from danqing.core.ports import BlobStore, Clock, JobStore
 from danqing.intake.health import Probe
@@ -37,6 +38,7 @@ class Desk:
     body_seconds: float = 60.0
     crowd: Crowd = field(default_factory=Crowd)
     board: Board = field(default_factory=Board)
+    tally: Tally = field(default_factory=Tally)
     calls: dict[tuple[str, str], str] = field(default_factory=dict)
     """The job of each waiting call, by tenant and request id."""
     meter: Meter = field(default_factory=Meter)

@@ -37,15 +37,22 @@ class Meter:
             ("name",),
             registry=self._registry,
         )
+        self._refused = Gauge(
+            "danqing_refused",
+            "Refusals told since the start, by what was refused; unchecked: nobody could say.",
+            ("name",),
+            registry=self._registry,
+        )
         self._ready = Gauge("danqing_ready", "1 when a picture can be made.", registry=self._registry)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the template, never the path."""
         self._seconds.labels(route, method, str(status)).observe(seconds)
 
-    def show(self, *, figures: Counts, audit: Counts, work: Counts, ready: bool) -> bytes:
+    def show(self, *, figures: Counts, audit: Counts, work: Counts, refused: Counts, ready: bool) -> bytes:
         """The page for a scrape, in Prometheus' text format 0.0.4."""
-        for gauge, counts in ((self._figures, figures), (self._audit, audit), (self._work, work)):
+        shown = (self._figures, figures), (self._audit, audit), (self._work, work), (self._refused, refused)
+        for gauge, counts in shown:
             for name, value in counts.items():
                 gauge.labels(name).set(value)
         self._ready.set(int(ready))

@@ -35,9 +35,12 @@ ANN = Caller("ann", "00000000")
 class NoInputs:
     """For orders without pictures."""
 
-    async def take(self, tenant: str, sources: Any, rule: Any, *, model: str) -> tuple[()]:
+    async def take(self, tenant: str, sources: Any, rule: Any, *, model: str, prompt: str) -> tuple[()]:
         assert not sources
         return ()
+
+    async def settle(self, tenant: str, order: Order, rule: Any) -> tuple[Order, None]:
+        return order, None
 
 
 @pytest.fixture

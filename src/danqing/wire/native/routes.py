@@ -83,7 +83,9 @@ def router(desk: Desk) -> APIRouter:
         """Figures for Prometheus."""
         ready = not _with_closing(desk).reasons()
         figures, audit = await desk.store.figures(), await auditor.counts()
-        page = desk.meter.show(figures=figures, audit=audit, work=desk.board.figures(), ready=ready)
+        page = desk.meter.show(
+            figures=figures, audit=audit, work=desk.board.figures(), refused=desk.tally.figures(), ready=ready
+        )
         return Response(page, media_type="text/plain; version=0.0.4")
 
     return routes
