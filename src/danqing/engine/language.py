@@ -24,7 +24,6 @@ TOKENS_A_UNIT = 8
 SEEN_AREA = 512 * 512
 """Pixels that a picture is shown with: 256 tokens, enough to say what is in it."""
 
-_CELL = 32
 _SLOT = "<|vision_start|>{pads}<|vision_end|>"
 _PAD = "<|image_pad|>"
 _YES, _NO = ("Yes", "yes", "YES", "是"), ("No", "no", "NO", "否")
@@ -48,6 +47,7 @@ class Language:
         """See `open_language`."""
         self._encoder, self._device = encoder, device
         self._tokenizer, self._images = processor.tokenizer, processor.image_processor
+        self._cell: int = self._images.patch_size * self._images.merge_size
         self._marks = sorted(self._tokenizer.get_added_vocab(), key=len, reverse=True)
         self._ends = frozenset(self._ids_of(("<|im_end|>", "<|endoftext|>")))
         self._yes, self._no = self._words(_YES), self._words(_NO)
@@ -112,7 +112,7 @@ class Language:
         """The pictures as the vision tower takes them; None without any."""
         if not pictures:
             return None
-        canvases = [on_white(to_canvas(raster, shown_size(raster.size))) for raster in pictures]
+        canvases = [on_white(to_canvas(raster, shown_size(raster.size, self._cell))) for raster in pictures]
         return self._images(images=canvases, return_tensors="pt").to(self._device)
 
     def _asked(self, system: str, text: str, pads: Sequence[int]) -> str:
@@ -153,11 +153,11 @@ class Language:
         return sorted(set(firsts))
 
 
-def shown_size(size: Size) -> Size:
+def shown_size(size: Size, cell: int) -> Size:
     """A picture's size as the vision tower sees it: about its aspect, at most `SEEN_AREA` pixels, sides of whole
-    cells."""
+    cells, each `cell` pixels to a side and one token."""
     scale = min(1.0, math.sqrt(SEEN_AREA / size.area))
-    width, height = (max(_CELL, int(side * scale) // _CELL * _CELL) for side in (size.width, size.height))
+    width, height = (max(cell, int(side * scale) // cell * cell) for side in (size.width, size.height))
     return Size(width, height)
 
 

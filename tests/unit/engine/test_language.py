@@ -16,6 +16,7 @@ from danqing.core.events import ImageReady
 from danqing.core.raster import Size
 from danqing.core.writing import CannotWrite
 from danqing.engine.canvas import on_white, to_canvas
+from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.language import SEEN_AREA, TOKENS_A_UNIT, Language, shown_size
 from danqing.engine.loop import StepEngine
@@ -25,6 +26,7 @@ from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Saturation
 from danqing.schedule.policy import InOrder, by_arrival
 from tests.support.tiny import tiny_checkpoint
+from tests.support.tiny_1x import tiny_1x
 from tests.unit.engine.conftest import Crank, make_work, picture
 
 SYSTEM, TEXT = "Be brief.", "What is 一只红猫?"
@@ -45,20 +47,25 @@ def engine(profile: Profile, family: QwenImage21) -> Iterator[StepEngine]:
     made.close()
 
 
-def stock_answer(family: QwenImage21, pictures: int, tokens: int) -> str:
-    """By the library's `generate`, which asks the processor for everything."""
-    seen = [on_white(to_canvas(picture(i), Size(64, 64))) for i in range(pictures)]
-    pads = "<|image_pad|>" * 4
-    slots = "".join(f"Picture {i + 1}: <|vision_start|>{pads}<|vision_end|>" for i in range(pictures))
+def stock_answer(family: Any, pictures: int, tokens: int) -> str:
+    """By the library's `generate`, which is told everything that its processor would."""
+    images = family.processor.image_processor
+    cell = images.patch_size * images.merge_size
+    side = 64 // cell * cell
+    seen = [on_white(to_canvas(picture(i), Size(side, side))) for i in range(pictures)]
+    more = dict(images(images=seen, return_tensors="pt")) if pictures else {}
+    pads = [int(grid.prod()) // images.merge_size**2 for grid in more.get("image_grid_thw", ())]
+    slots = "".join(
+        f"Picture {i + 1}: <|vision_start|>{'<|image_pad|>' * count}<|vision_end|>"
+        for i, count in enumerate(pads)
+    )
     text = (
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
         f"<|im_start|>user\n{slots}{TEXT}<|im_end|>\n<|im_start|>assistant\n"
     )
     tokenizer = family.processor.tokenizer
     ids = tokenizer(text, return_tensors="pt").input_ids
-    more: dict[str, Any] = {}
     if pictures:
-        more = dict(family.processor.image_processor(images=seen, return_tensors="pt"))
         more["mm_token_type_ids"] = (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")).int()
     ends = [tokenizer.convert_tokens_to_ids(mark) for mark in ("<|im_end|>", "<|endoftext|>")]
     with torch.inference_mode():
@@ -70,12 +77,18 @@ def stock_answer(family: QwenImage21, pictures: int, tokens: int) -> str:
     return answer.strip()
 
 
+@pytest.fixture(scope="module", params=["2.1", "edit_plus", "paint"])
+def any_family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, family: Any) -> Any:
+    if request.param == "2.1":
+        return family
+    folder = tiny_1x(tmp_path_factory.mktemp(request.param), request.param)
+    return QwenImage1(folder, torch.device("cpu"), torch.float32)
+
+
 @pytest.mark.parametrize("pictures", [0, 1, 3])
-def test_an_answer_is_what_the_library_generates(
-    language: Language, family: QwenImage21, pictures: int
-) -> None:
-    told = list(language.write(SYSTEM, TEXT, [picture(i) for i in range(pictures)], 20))
-    assert told[-1] == stock_answer(family, pictures, 20)
+def test_an_answer_is_what_the_library_generates(any_family: Any, pictures: int) -> None:
+    told = list(any_family.language.write(SYSTEM, TEXT, [picture(i) for i in range(pictures)], 20))
+    assert told[-1] == stock_answer(any_family, pictures, 20)
     assert len(told) == 2 + 20 // TOKENS_A_UNIT
 
 
@@ -165,9 +178,9 @@ def test_an_encoder_whose_head_was_left_out_has_no_language(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("size", [Size(4096, 4096), Size(10, 3000), Size(64, 64), Size(1600, 900)])
 def test_pictures_are_shown_no_larger_than_needed(size: Size) -> None:
-    shown = shown_size(size)
-    assert shown.width % 32 == shown.height % 32 == 0
-    assert shown.area <= SEEN_AREA or min(shown.width, shown.height) == 32
+    shown = shown_size(size, 28)
+    assert shown.width % 28 == shown.height % 28 == 0
+    assert shown.area <= SEEN_AREA or min(shown.width, shown.height) == 28
 
 
 def test_a_talk_that_was_given_up_costs_nothing_more() -> None:

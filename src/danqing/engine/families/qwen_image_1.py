@@ -30,7 +30,9 @@ from danqing.core.raster import Raster, Size
 from danqing.engine import flat
 from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, of_area, on_white, to_canvas
-from danqing.engine.families.contract import NotFinite, Plan
+from danqing.engine.families.contract import NotFinite, Plan, skipped
+from danqing.engine.inpaint import Kept, cells
+from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, JointStreams, Stage
 
@@ -101,11 +103,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The encoder's states (1, tokens, width) of each branch, and the input pictures' latents, None without."""
+    """The encoder's states (1, tokens, width) of each branch, the input pictures' latents, None without, and what the
+    pictures are held to, if they are."""
 
     positive: torch.Tensor
     negative: torch.Tensor | None
     latents: torch.Tensor | None
+    kept: Kept | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +125,22 @@ class Branch:
 class Prefix:
     """What all steps of a work's pictures share. `pictures` (1, tokens, width) are the inputs as the blocks take them;
     `clean` (1, tokens) is 0 for the target's tokens and 1 for the inputs', for checkpoints that tell them apart by
-    time."""
+    time; `kept` is the input that the pictures are held to, if they are."""
 
     positive: Branch
     negative: Branch | None
     pictures: torch.Tensor | None
     clean: torch.Tensor | None
+    kept: Kept | None
 
 
 @dataclass(slots=True)
 class LanePicture:
-    """One picture in progress: latents (1, tokens, channels), its own scheduler, and how many steps are done."""
+    """One picture in progress: latents (1, tokens, channels) and the noise they began as, its own scheduler, and how
+    many steps are done."""
 
     latents: torch.Tensor
+    noise: torch.Tensor
     scheduler: Any
     prefix: Prefix
     done: int = 0
@@ -151,12 +158,15 @@ class QwenImage1:
         self.template = TEMPLATES[kind]
         self._small_look = kind == "QwenImageEditPlusPipeline"
         self.processor: Any = build_processor(folder)
-        self.encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder", **how)
+        self.encoder, told = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder / "text_encoder", output_loading_info=True, **how
+        )
         self.transformer = QwenImageTransformer2DModel.from_pretrained(folder / "transformer", **how)
         self.vae = AutoencoderKLQwenImage.from_pretrained(folder / "vae", **how)
         flat.flatten(self.vae)
         for module in (self.encoder, self.transformer, self.vae):
             module.to(device).eval().requires_grad_(False)
+        self.language = open_language(self.encoder, self.processor, device, new=tuple(told["missing_keys"]))
         self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         self._heads: Recent[Head] = Recent(keep)
         self._picture_token = self.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
@@ -168,7 +178,7 @@ class QwenImage1:
 
     def steps(self, plan: Plan) -> int:
         """See `Family.steps`."""
-        return plan.steps
+        return plan.steps - skipped(plan, plan.steps)
 
     def tokens(self, plan: Plan) -> int:
         """See `Family.tokens`."""
@@ -195,7 +205,16 @@ class QwenImage1:
                 self._heads.put(_key(plan), head, _weight(head))
         positive = self._read(plan.work.prompt, head)
         negative = None if plan.negative is None else self._read(plan.negative, head)
-        return Conditions(positive, negative, None if head is None else head.latents)
+        return Conditions(positive, negative, None if head is None else head.latents, self._kept(plan))
+
+    def _kept(self, plan: Plan) -> Kept | None:
+        """The input that the pictures are held to, as it is read at their own size."""
+        work = plan.work
+        if not work.inputs or (work.mask is None and plan.strength >= 1.0):
+            return None
+        rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
+        edited = None if work.mask is None else cells(work.mask, rows, columns).to(self.device)
+        return Kept(self._latents(to_canvas(work.inputs[work.edited], plan.drawn)), edited)
 
     def _look(self, plan: Plan) -> Head:
         """The input pictures through the encoder (with its vision tower) and the autoencoder, each at its size."""
@@ -273,7 +292,8 @@ class QwenImage1:
             marks = torch.tensor([0, 1], dtype=torch.int, device=self.device)
             counts = torch.tensor([_tokens(plan.drawn), inputs], device=self.device)
             clean = marks.repeat_interleave(counts)[None]
-        return Prefix(self._branch(conditions.positive, shapes), negative, pictures, clean)
+        positive = self._branch(conditions.positive, shapes)
+        return Prefix(positive, negative, pictures, clean, conditions.kept)
 
     def _branch(self, states: torch.Tensor, shapes: list[tuple[int, int, int]]) -> Branch:
         model = self.transformer
@@ -294,8 +314,12 @@ class QwenImage1:
         sigmas = np.linspace(1.0, 1 / plan.steps, plan.steps)
         shift = _shift(scheduler.config, latents.shape[1])
         scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=shift)
-        scheduler.set_begin_index(0)
-        return LanePicture(latents, scheduler, prefix)
+        first = skipped(plan, plan.steps)
+        scheduler.set_begin_index(first)
+        noise = latents
+        if prefix.kept is not None and first:
+            latents = prefix.kept.noised(noise, scheduler.sigmas[first])
+        return LanePicture(latents, noise, scheduler, prefix, done=first)
 
     @torch.inference_mode()
     def step(self, plan: Plan, lanes: Sequence[LanePicture]) -> None:
@@ -313,6 +337,8 @@ class QwenImage1:
             part = velocity[place : place + 1]
             lane.latents = lane.scheduler.step(part, time, lane.latents, return_dict=False)[0]
             lane.done += 1
+            if prefix.kept is not None:
+                lane.latents = prefix.kept.held(lane.latents, lane.noise, lane.scheduler.sigmas[lane.done])
             if not torch.isfinite(lane.latents).all():
                 raise NotFinite("the latents are no longer finite numbers")
 
@@ -432,6 +458,7 @@ class _Costs:
         inputs = sum(_tokens(size) for size in plan.inputs)
         if stage is Stage.ENCODE:
             area = 0 if known else sum(size.area for size in plan.inputs)
+            area += plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0
             pictures = looked / 28**2
             vision = 0.0 if known else 2.0 * self._vision * 4 * pictures
             reading = 2.0 * self._text * (words * branches + (0 if known else pictures))
