@@ -16,8 +16,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -26,11 +27,13 @@ from danqing.blobs import secret_keys
 from danqing.blobs.folder import FolderBlobs
 from danqing.catalogue.loader import CatalogueError
 from danqing.catalogue.loader import load as load_catalogue
+from danqing.core.checking import Inspect, Tally, pass_all
 from danqing.core.errors import Fault
 from danqing.core.keys import ApiKey, IssuedKey
 from danqing.core.models import Model
 from danqing.core.order import Brief
 from danqing.core.raster import Raster
+from danqing.core.writing import Judge, Writer
 from danqing.intake.health import Vital, WorkerVital
 from danqing.intake.inputs import Inputs
 from danqing.intake.intake import Intake, Terms
@@ -45,9 +48,13 @@ from danqing.pixels.labels import generated
 from danqing.pixels.marks import mark
 from danqing.pixels.png import encode
 from danqing.profiles.loader import BadProfile, Profile, load_profile
+from danqing.prompts.check import BadChecker, Checks, Wanted, open_checks
+from danqing.prompts.extend import MOST_CHARS, Patience
+from danqing.prompts.rewriters import BadRewriter, Rewriters, Wish
 from danqing.prompts.words import BadWords
 from danqing.prompts.words import load as load_words
 from danqing.settings import SERVER_NOTE, BadSettings, Labels, Settings
+from danqing.settings import Checks as ChecksSection
 from danqing.settings import load as load_settings
 from danqing.store.life import Rules
 from danqing.store.lock import FolderHeld
@@ -55,6 +62,7 @@ from danqing.store.migrations import Unusable
 from danqing.store.sqlite import SqliteStore
 from danqing.wire.desk import Desk
 from danqing.wire.http import build
+from danqing.work.aides import Aides
 from danqing.work.supervise import Phase, Supervisor
 
 SWEEP_SECONDS = 30.0
@@ -66,6 +74,10 @@ UNUSABLE = (FolderHeld, Unusable, OSError)
 """What keeps a data folder from being used."""
 
 _log = structlog.get_logger(room="app")
+
+
+class Speaker(Judge, Writer, Protocol):
+    """An encoder with language: it judges, and it writes."""
 
 
 class StartRefused(Exception):
@@ -162,7 +174,9 @@ def folder_operator(data: Path) -> Iterator[FolderOperator]:
             loop.run(store.close())
 
 
-def run_worker(where: Path, profile_name: str, *, name: str, device: str, threads: int | None) -> None:
+def run_worker(
+    where: Path, profile_name: str, *, name: str, device: str, threads: int | None, settings: Settings
+) -> None:
     """Be a worker process: load the profile's checkpoints and serve the lease socket until the server is gone."""
     from danqing.engine.build import open_engine
     from danqing.work.process import Opened, main
@@ -171,9 +185,76 @@ def run_worker(where: Path, profile_name: str, *, name: str, device: str, thread
 
     def opened() -> Opened:
         engine = open_engine(profile, device, threads)
-        return Opened(engine, profile.name, tuple(profile.models), device)
+        aides = _aides(settings, profile, engine.speaker)
+        return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
 
     main(opened, name=name, socket=where, clock=SystemClock())
+
+
+def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speaker]) -> Aides:
+    """What helps the worker. Raises BadChecker."""
+    checks, seeing = settings.checks, judging(settings, profile)
+    judge = speaker(seeing) if seeing is not None else None
+    alone = replace(_wanted(checks), classifier=None, plugins=())
+    look_in = open_checks(alone, judge if checks.inputs else None)
+    look_out = open_checks(_wanted(checks), judge) if checks.outputs else Checks({})
+    rewriters = _rewriters(settings, profile, speaker)
+
+    async def close() -> None:
+        await look_out.close()
+        await rewriters.close()
+
+    def most_inputs(name: str) -> int:
+        checkpoint = profile.checkpoint(name)
+        return checkpoint.inputs if checkpoint is not None else 0
+
+    return Aides(rewriters.of, most_inputs, look_in=look_in.inspect, look_out=look_out.inspect, close=close)
+
+
+def _rewriters(settings: Settings, profile: Profile, speaker: Callable[[str], Writer]) -> Rewriters:
+    """Who rewrites prompts. Raises StartRefused."""
+    asked, models = settings.rewriting, load_catalogue()
+    key = asked.key.get_secret_value() if asked.key is not None else ""
+    patience = Patience(asked.seconds, asked.thinking_seconds)
+
+    def chars(name: str) -> int:
+        return models[name].prompt_chars if name in models else MOST_CHARS
+
+    wish = Wish(asked.by, asked.url, asked.model, key, patience)
+    try:
+        return Rewriters(wish, profile, speaker=speaker, chars=chars, refuses=_refuses(settings))
+    except BadRewriter as fault:
+        raise StartRefused(str(fault)) from fault
+
+
+def judging(settings: Settings, profile: Profile) -> str | None:
+    """An API name behind which the judge of pictures stands; None if none is wanted. Raises StartRefused if nothing
+    in the profile could be one."""
+    if not settings.checks.judge:
+        return None
+    for name in load_catalogue():
+        checkpoint = profile.checkpoint(name)
+        if checkpoint is not None and checkpoint.language:
+            return name
+    raise StartRefused(
+        f"checks.judge is on, but no checkpoint of the profile {profile.name} has an encoder with language"
+    )
+
+
+def _wanted(checks: ChecksSection) -> Wanted:
+    """The settings, for the server and the worker alike."""
+    token = checks.classifier_token.get_secret_value() if checks.classifier_token is not None else ""
+    return Wanted(
+        classifier=checks.classifier,
+        token=token,
+        plugins=checks.plugins,
+        seconds=checks.seconds,
+        at_once=checks.at_once,
+        questions=checks.questions,
+        threshold=checks.threshold,
+        judge_seconds=checks.judge_seconds,
+        lenient=checks.away == "allow",
+    )
 
 
 # -- the server
@@ -203,6 +284,17 @@ def _refuses(settings: Settings) -> Callable[[str], bool]:
         raise StartRefused(str(fault)) from fault
 
 
+async def _inspects(settings: Settings, profile: Profile, tally: Tally, stack: AsyncExitStack) -> Inspect:
+    """Who looks at input pictures here; the judge does in the worker."""
+    judging(settings, profile)
+    try:
+        checks = open_checks(_wanted(settings.checks))
+    except BadChecker as fault:
+        raise StartRefused(str(fault)) from fault
+    stack.push_async_callback(checks.close)
+    return tally.counting(checks.inspect) if checks and settings.checks.inputs else pass_all
+
+
 def _data(settings: Settings) -> tuple[Mapping[str, Model], Profile]:
     """Catalogue and profile, the two things that are data."""
     try:
@@ -220,7 +312,8 @@ async def _serve(
     stack.push_async_callback(store.close)
     blobs = FolderBlobs(settings.data / "blobs", settings.data / "secrets")
     keys = Keys(store, pepper=pepper(settings.data), clock=clock, region=settings.server.region)
-    lease_desk = LeaseDesk(store, blobs, finish=finisher(models, settings.labels), clock=clock)
+    tally = Tally()
+    lease_desk = LeaseDesk(store, blobs, finish=finisher(models, settings.labels), clock=clock, tally=tally)
     where = await _open_lease(settings, stack, LeaseServer(lease_desk, operator=operator_verbs(keys)))
     supervisor = Supervisor({"main": worker_command(settings, where)}, lease_desk, clock=clock)
     supervisor.start()
@@ -231,15 +324,16 @@ async def _serve(
     getter = Getter(allow=frozenset(settings.inputs.allow))
     stack.push_async_callback(getter.close)
     uploads = Uploads(store, blobs, clock, _upload_terms(settings))
+    inspect = await _inspects(settings, profile, tally, stack)
     intake = Intake(
         store=store,
-        inputs=Inputs(decoders, getter, blobs, clock, uploads),
+        inputs=Inputs(decoders, getter, blobs, clock, uploads, inspect=inspect),
         keys=keys,
         models=models,
         clock=clock,
         terms=_terms(settings),
         serves=lambda name: profile.preset(name) is not None,
-        refuses=_refuses(settings),
+        refuses=tally.counting_texts(_refuses(settings)),
     )
     desk = Desk(
         intake=intake,
@@ -249,6 +343,7 @@ async def _serve(
         vital=prober(supervisor, profile, store),
         uploads=uploads,
         board=lease_desk.board,
+        tally=tally,
         public_url=settings.server.public_url,
         link_seconds=settings.server.link_seconds,
         body_seconds=settings.limits.body_seconds,
@@ -413,7 +508,16 @@ def worker_command(settings: Settings, where: Path) -> Callable[[str], list[str]
         engine = settings.engine
         fixed = [sys.executable, "-m", "danqing.cli", "worker", "--socket", str(where), "--name", name]
         chosen = ["--profile", engine.profile, "--device", engine.device, "--threads", str(engine.threads)]
-        return [*fixed, *chosen, "--log", settings.log.level, "--log-format", settings.log.format]
+        return [
+            *fixed,
+            *chosen,
+            "--data",
+            str(settings.data),
+            "--log",
+            settings.log.level,
+            "--log-format",
+            settings.log.format,
+        ]
 
     return command
 
