@@ -14,7 +14,7 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,9 +28,11 @@ from PIL import Image as Pillow
 from danqing.blobs.folder import FolderBlobs
 from danqing.catalogue.loader import load
 from danqing.core.blobkeys import input_key, new_nonce, result_key
-from danqing.core.errors import OutputRefused
+from danqing.core.checking import Role
+from danqing.core.errors import InputRefused, OutputRefused, Unchecked
 from danqing.core.job import Image, Lease, Said
 from danqing.core.raster import Raster
+from danqing.core.writing import CannotWrite, Panel, Rewriter
 from danqing.intake.health import Vital, WorkerVital
 from danqing.intake.inputs import Inputs
 from danqing.intake.intake import Intake, Terms
@@ -39,18 +41,28 @@ from danqing.intake.uploads import Uploads
 from danqing.outbound.get import Getter
 from danqing.pixels import marks, png
 from danqing.pixels.decoders import Decoders
+from danqing.prompts.extend import Screened
+from danqing.prompts.grammar import Grammar
 from danqing.prompts.words import Words
 from danqing.store.sqlite import SqliteStore
 from danqing.wire.desk import Desk
 from danqing.wire.http import build
 from danqing.work.plan import planned
+from danqing.work.rewrite import rewritten
 from tests.support.pictures import save
 
 REFUSED = Words(["forbidden fruit", "禁果"])
 """What this house does not paint."""
 
 GREY = (128, 128, 128)
-COLOURS = {"red": (200, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 210), "grey": GREY, "white": (255, 255, 255), "black": (0, 0, 0)}
+COLOURS = {
+    "red": (200, 30, 40),
+    "green": (30, 190, 60),
+    "blue": (40, 60, 210),
+    "grey": GREY,
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+}
 
 
 class SlidingClock:
@@ -100,6 +112,20 @@ class House:
     """The last permit to upload."""
     token: str = ""
     """The last temporary key."""
+    checker: str = "passes"
+    """Who looks at input pictures: the colour that is refused, `away`, or `passes`."""
+
+    rewriter: Rewriter | None = None
+    """Who rewrites prompts: nobody, until a transcript asks for one."""
+
+    async def look(self, raster: Raster, role: Role, prompt: str) -> None:
+        """An `Inspect` by the colour of the first pixel."""
+        assert role is Role.INPUT
+        if self.checker == "away":
+            raise Unchecked
+        refused = COLOURS.get(self.checker)
+        if refused and all(abs(a - b) < 9 for a, b in zip(raster.data[:3], refused, strict=True)):
+            raise InputRefused
 
     async def deed(self, line: str) -> None:
         """Do what a `%` line says."""
@@ -189,6 +215,34 @@ async def _begin(house: House) -> None:
     assert (await house.store.news("worker-9", room=1, seconds=10.0)).leases
 
 
+async def _checker(house: House, what: str) -> None:
+    house.checker = what
+
+
+class Saying:
+    """A rewriter with one text for everything; without a text it is away."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def extend(self, prompt: str, inputs: Sequence[Raster], *, think: bool = False) -> str:
+        if not self._text:
+            raise CannotWrite("away")
+        return f"{self._text} thoughtfully" if think else self._text
+
+    async def series(self, prompt: str, inputs: Sequence[Raster], count: int) -> tuple[str, ...]:
+        return (await self.extend(prompt, inputs),) * count
+
+    async def story(self, prompt: str, inputs: Sequence[Raster], most: int) -> tuple[Panel, ...]:
+        return (Panel("", await self.extend(prompt, inputs)),)
+
+
+async def _rewriter(house: House, what: str, *text: str) -> None:
+    """`grammar` for the miniature's own, `says <text>`, or `away`."""
+    rewriter = Grammar() if what == "grammar" else Saying(" ".join(text))
+    house.rewriter = Screened(rewriter, REFUSED.refuse)
+
+
 async def _sweep(house: House) -> None:
     await house.store.sweep()
 
@@ -202,12 +256,14 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "advance": _advance,
     "begin": _begin,
     "burst": _burst,
+    "checker": _checker,
     "makekey": _make_key,
     "lose": _lose,
     "patience": _patience,
     "quota": _quota,
     "rates": _rates,
     "revoke": _revoke,
+    "rewriter": _rewriter,
     "settle": _settle,
     "sweep": _sweep,
     "stop": _stop,
@@ -313,7 +369,10 @@ async def opened(folder: Path, *, decoders: int = 1) -> AsyncIterator[House]:
         keys = Keys(store, pepper=bytes(32), clock=clock)
         models = load()
         uploads = Uploads(store, blobs, clock)
-        inputs = Inputs(pool, getter, blobs, clock, uploads)
+        inputs = Inputs(
+            *(pool, getter, blobs, clock, uploads),
+            inspect=lambda *looked: house.look(*looked),  # noqa: PLW0108 (there is no house yet)
+        )
         rooms = {"store": store, "inputs": inputs, "keys": keys, "models": models, "clock": clock}
         intake = Intake(**rooms, terms=Terms(30.0), refuses=REFUSED.refuse)
         desk = Desk(intake, blobs, store, clock, vital=lambda: house.vital, uploads=uploads)
@@ -401,7 +460,8 @@ async def _paint(house: House, lease: Lease) -> None:
         house.desk.board.show(lease.job_id, index, images[-1])
         await asyncio.sleep(0)
     texts = tuple((place, panel.text) for place, panel in enumerate(panels or ()) if panel.text)
-    await house.store.succeed(lease.token, images, lost, Said(texts=texts))
+    prompt = await rewritten(brief, (raster,) * len(brief.inputs), house.rewriter)
+    await house.store.succeed(lease.token, images, lost, Said(prompt, texts))
 
 
 async def _colour(house: House, lease: Lease) -> tuple[int, ...]:
