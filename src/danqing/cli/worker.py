@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from danqing.cli.options import DataOption
+
 
 def worker(
     *,
@@ -17,13 +19,16 @@ def worker(
     profile: Annotated[str, typer.Option(help="bundled profile or file")] = "miniature",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     threads: Annotated[int, typer.Option(help="threads of torch on a CPU; 0 leaves it to torch")] = 0,
+    data: DataOption = None,
     name: Annotated[str, typer.Option(help="what the server calls this worker")] = "worker",
     log: Annotated[str, typer.Option(help="debug, info, warning or error")] = "info",
     log_format: Annotated[str, typer.Option(help="auto, json or text")] = "auto",
 ) -> None:
-    """Make pictures for a server on this machine."""
+    """Make pictures for a server on this machine, under the settings of its data folder."""
     from danqing.app import run_worker
     from danqing.logs import configure
+    from danqing.settings import load
 
     configure(log, form=log_format, prompts=False)
-    run_worker(socket, profile, name=name, device=device, threads=threads or None)
+    settings = load(data=data)
+    run_worker(socket, profile, name=name, device=device, threads=threads or None, settings=settings)

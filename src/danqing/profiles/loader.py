@@ -3,7 +3,8 @@
 A profile is a TOML file, one of the bundled ones by name or any other by path:
 
     text = "…"
-    [checkpoints.NAME]      source, revision, licence, relation, text, language, rewriter, [checkpoints.NAME.native]
+    [checkpoints.NAME]      source, revision, licence, relation, text, inputs, language, rewriter,
+                            [checkpoints.NAME.native]
 [models."API NAME"]     checkpoint, steps, guidance, guidance_negative; "*" answers for all names not listed
 """
 
