@@ -70,6 +70,26 @@ async def test_k2_a_killed_workers_job_runs_again_at_once_and_is_charged_once(tm
         assert await place.audited()
 
 
+async def test_k2_a_story_whose_worker_is_killed_goes_on_where_its_follower_is(tmp_path: Path) -> None:
+    async with lease_place(tmp_path) as place:
+        options = ("--step-seconds", "0.1", "--steps", "5")
+        async with supervised(place, *options) as supervisor:
+            job_id = await place.submit("A. B. C.", count=5, knobs={"enable_interleave": True})
+            with place.desk.board.follow(job_id) as tale:
+                await eventually(lambda: 0 in tale.pictures, 20.0)
+                shown, panels = tale.pictures[0], tale.panels
+                os.kill(pid_of(supervisor), signal.SIGKILL)
+                job = await place.job(job_id, 20.0)
+                assert tale.panels == panels
+        assert (job.state, job.attempt, len(job.images)) == (State.SUCCEEDED, 2, 3)
+        assert job.said.texts == tuple((place_, panel.text) for place_, panel in enumerate(panels))
+        again = job.images[0]
+        assert again.key != shown.key
+        assert await place.blobs.read(shown.key) == await place.blobs.read(again.key)
+        assert await place.charged() == 3
+        assert await place.audited()
+
+
 async def test_k2_a_worker_stopped_past_its_lease_cannot_end_the_job(place: Place) -> None:
     async with supervised(place, "--step-seconds", "0.1", "--steps", "12") as first:
         job_id = await place.submit()
