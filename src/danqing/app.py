@@ -213,16 +213,20 @@ def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speake
 
 def _rewriters(settings: Settings, profile: Profile, speaker: Callable[[str], Writer]) -> Rewriters:
     """Who rewrites prompts. Raises StartRefused."""
-    asked, models = settings.rewriting, load_catalogue()
-    key = asked.key.get_secret_value() if asked.key is not None else ""
-    patience = Patience(asked.seconds, asked.thinking_seconds)
+    models, wish = load_catalogue(), _wish(settings)
 
     def chars(name: str) -> int:
         return models[name].prompt_chars if name in models else MOST_CHARS
 
-    wish = Wish(asked.by, asked.url, asked.model, key, patience)
+    return Rewriters(wish, profile, speaker=speaker, chars=chars, refuses=_refuses(settings))
+
+
+def _wish(settings: Settings) -> Wish:
+    """The same from the settings. Raises StartRefused."""
+    asked = settings.rewriting
+    key = asked.key.get_secret_value() if asked.key is not None else ""
     try:
-        return Rewriters(wish, profile, speaker=speaker, chars=chars, refuses=_refuses(settings))
+        return Wish(asked.by, asked.url, asked.model, key, Patience(asked.seconds, asked.thinking_seconds))
     except BadRewriter as fault:
         raise StartRefused(str(fault)) from fault
 
@@ -307,6 +311,7 @@ async def _serve(
     settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event, ready: Callable[[str], None]
 ) -> None:
     models, profile = _data(settings)
+    _wish(settings)
     clock = SystemClock()
     store = await _open_store(settings, clock)
     stack.push_async_callback(store.close)

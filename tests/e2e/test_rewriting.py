@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.served import Served, serve, until, write_profile
+from tests.support.served import Served, danqing, serve, until, write_profile
 
 TASKS = "/api/v1/services/aigc/text2image/image-synthesis"
 FREE = "could I have a scarlet ball up at the top, at the seaside?"
@@ -133,3 +133,10 @@ def test_off_is_off(tmp_path: Path) -> None:
         assert drawn(served, FREE)["actual_prompt"] == FREE
     finally:
         assert served.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_chat_without_an_address_stops_the_start(tmp_path: Path) -> None:
+    told = danqing("serve", "--port", "0", "--data", str(tmp_path / "data"), DANQING_REWRITING_BY="chat")
+    assert told.returncode != 0
+    assert "rewriting.url" in told.stderr + told.stdout

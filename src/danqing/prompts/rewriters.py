@@ -20,13 +20,17 @@ class BadRewriter(ValueError):
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What the operator wants: "profile", "chat" (with an address, the name of a model there, and a key) or "off"; and
-    how long it may take, in seconds."""
+    how long it may take, in seconds. Raises BadRewriter for a chat without an address or a model."""
 
     by: str = "profile"
     url: str | None = None
     model: str = ""
-    key: str = ""
+    key: str = field(default="", repr=False)
     patience: Patience = field(default_factory=Patience)
+
+    def __post_init__(self) -> None:
+        if self.by == "chat" and not (self.url and self.model):
+            raise BadRewriter("rewriting by chat needs rewriting.url and rewriting.model")
 
 
 class Rewriters:
@@ -42,14 +46,12 @@ class Rewriters:
         refuses: Callable[[str], bool],
     ) -> None:
         """`speaker` answers the encoder behind a model, `chars` how many characters of a prompt the model takes,
-        `refuses` is asked of every text. Raises BadRewriter."""
+        `refuses` is asked of every text."""
         self._wish, self._profile = wish, profile
         self._speaker, self._chars, self._refuses = speaker, chars, refuses
         self._poster: Poster | None = None
         if wish.by == "chat":
-            if not wish.url or not wish.model:
-                raise BadRewriter("rewriting by chat needs rewriting.url and rewriting.model")
-            self._poster = chat_poster(wish.url, wish.key, seconds=wish.patience.thinking)
+            self._poster = chat_poster(wish.url or "", wish.key, seconds=wish.patience.thinking)
         self._grammar: Grammar | None = None
 
     def of(self, model: str) -> Rewriter | None:

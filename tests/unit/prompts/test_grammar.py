@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from danqing.core.raster import Raster, Size
 from danqing.core.writing import CannotWrite
@@ -150,3 +152,30 @@ def test_a_table_that_names_something_outside_the_world_is_refused(kind: str) ->
     table["en"][kind] = {**table["en"][kind], "unheard-of": ["thing"]}
     with pytest.raises(BadTable, match="unheard-of"):
         Lexicon(table)
+
+
+WORDS = sorted(
+    {
+        word
+        for language in ("en", "zh")
+        for kinds in load_table()[language].values()
+        for listed in kinds.values()
+        for word in listed
+    }
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    parts=st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=4)), max_size=14),
+    inputs=st.integers(0, 3),
+)
+def test_whatever_is_asked_becomes_a_taught_sentence_or_stays(
+    grammar: Grammar, parts: list[str], inputs: int
+) -> None:
+    for glue in (" ", ""):
+        try:
+            said = grammar.rewritten(glue.join(parts), inputs)
+        except CannotWrite:
+            continue
+        assert grammar.rewritten(said, inputs) == said

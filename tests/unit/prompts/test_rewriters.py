@@ -67,7 +67,7 @@ async def test_a_chat_endpoint_stands_over_the_profile_and_its_texts_are_looked_
         await made.close()
 
 
-@pytest.mark.parametrize("wish", [Wish("chat"), Wish("chat", "http://here/v1"), Wish("chat", model="x")])
-def test_a_chat_without_an_address_or_a_model_stops_the_start(wish: Wish) -> None:
+@pytest.mark.parametrize("wish", [{}, {"url": "http://here/v1"}, {"model": "x"}])
+def test_a_chat_without_an_address_or_a_model_stops_the_start(wish: dict[str, str]) -> None:
     with pytest.raises(BadRewriter, match=r"rewriting\.url and rewriting\.model"):
-        rewriters(wish, load_profile("miniature"))
+        Wish("chat", **wish)
