@@ -185,7 +185,7 @@ def run_worker(
 
     def opened() -> Opened:
         engine = open_engine(profile, device, threads)
-        aides = _aides(settings, profile, engine.speaker)
+        aides = replace(_aides(settings, profile, engine.speaker), most_inputs=engine.most_inputs)
         return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
 
     main(opened, name=name, socket=where, clock=SystemClock())
@@ -204,11 +204,7 @@ def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speake
         await look_out.close()
         await rewriters.close()
 
-    def most_inputs(name: str) -> int:
-        checkpoint = profile.checkpoint(name)
-        return checkpoint.inputs if checkpoint is not None else 0
-
-    return Aides(rewriters.of, most_inputs, look_in=look_in.inspect, look_out=look_out.inspect, close=close)
+    return Aides(rewriters.of, look_in=look_in.inspect, look_out=look_out.inspect, close=close)
 
 
 def _rewriters(settings: Settings, profile: Profile, speaker: Callable[[str], Writer]) -> Rewriters:

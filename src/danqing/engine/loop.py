@@ -105,6 +105,13 @@ class StepEngine:
         self.put(work)
         self._wake()
 
+    def most_inputs(self, model: str) -> int:
+        """The most input pictures that what stands behind an API name looks at together."""
+        checkpoint = self.profile.checkpoint(model)
+        if checkpoint is None:
+            return 0
+        return min(checkpoint.inputs, self._families[checkpoint.name].most_inputs)
+
     def speaker(self, model: str) -> Speaker:
         """What stands behind an API name as writer and judge; it raises CannotWrite at once where that is nothing, or
         no language model."""

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,12 @@ def test_nobody_is_kept_on_the_books_without_a_job(crank: Callable[..., Crank]) 
     assert accounts.of("ann") > 0
     made.turn()
     assert (accounts.of("ann"), accounts.of("bob")) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("taught", "most"), [(2, 2), (99, 10)])
+def test_a_checkpoint_looks_at_what_it_was_taught_and_no_more_than_its_kind(
+    profile: Profile, family: QwenImage21, taught: int, most: int
+) -> None:
+    checkpoints = {name: replace(one, inputs=taught) for name, one in profile.checkpoints.items()}
+    engine = Crank(replace(profile, checkpoints=checkpoints), family).engine
+    assert engine.most_inputs("any") == most

@@ -71,6 +71,8 @@ class Family(Protocol):
 
     language: Language | None
     """The text encoder as a language model; None if it is none."""
+    most_inputs: int
+    """The most input pictures that checkpoints of this kind look at together."""
 
     def steps(self, plan: Plan) -> int:
         """Denoising steps of one picture."""

@@ -89,6 +89,9 @@ TEMPLATES = {
 }
 """The texts the checkpoints were trained with, by the pipeline class in their index; facts of those weights."""
 
+MOST_INPUTS = {"QwenImagePipeline": 0, "QwenImageEditPipeline": 1, "QwenImageEditPlusPipeline": 3}
+"""How many pictures they were trained to look at together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -155,7 +158,7 @@ class QwenImage1:
         how = {"use_safetensors": True, "local_files_only": True, "dtype": dtype}
         self.device, self.dtype = device, dtype
         kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
-        self.template = TEMPLATES[kind]
+        self.template, self.most_inputs = TEMPLATES[kind], MOST_INPUTS[kind]
         self._small_look = kind == "QwenImageEditPlusPipeline"
         self.processor: Any = build_processor(folder)
         self.encoder, told = Qwen2_5_VLForConditionalGeneration.from_pretrained(

@@ -156,6 +156,8 @@ class LanePicture:
 class QwenImage21:
     """The stages of one loaded checkpoint."""
 
+    most_inputs = 10
+
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, keep: int = 0) -> None:
         """Load the modules of a diffusers folder; safetensors only, no code of the folder is run. `keep` is
         how many bytes of heads may be remembered for later works."""
