@@ -18,7 +18,7 @@ from diffusers import DiffusionPipeline
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 from PIL import Image
 
-from danqing.core.events import Cancelled, ImageReady, Work
+from danqing.core.events import Cancelled, ImageReady, Started, Work
 from danqing.core.raster import Raster, Size
 from danqing.engine import flat
 from danqing.engine.families.contract import plan
@@ -27,8 +27,9 @@ from danqing.engine.processor import build_processor
 from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
 from danqing.schedule.policy import by_turn
 from tests.support.tiny_1x import tiny_1x
-from tests.unit.engine.conftest import SIDE, STEPS, Crank, make_work, picture
+from tests.unit.engine.conftest import SIDE, SQUARE, STEPS, Crank, make_work, picture
 from tests.unit.engine.test_exactness import difference, pictures, run
+from tests.unit.engine.test_inpaint import levels, mask_of
 
 TOLERANCE = 1e-5
 LEVEL = 1
@@ -226,3 +227,31 @@ def test_the_autoencoder_in_the_plane_is_the_stock_one(make: Callable[[str], Pai
         torch.testing.assert_close(flat.read(pair.family.vae, pixels), latents, atol=TOLERANCE, rtol=0)
         drawn = pair.stock.vae.decode(latents).sample
         torch.testing.assert_close(flat.draw(pair.family.vae, latents), drawn, atol=TOLERANCE, rtol=0)
+
+
+# masks and strength, which the stock Edit-Plus has not
+
+
+def test_a_mask_of_everything_is_no_mask(make: Callable[[str], Pair]) -> None:
+    pair = make("edit_plus")
+    masked = make_work(inputs=2, mask=mask_of(SQUARE, (0, 0, SIDE, SIDE)))
+    assert pictures(run(pair.crank(), masked)) == pictures(run(pair.crank(), make_work(inputs=2)))
+
+
+def test_outside_the_mask_the_delivered_picture_is_the_input(make: Callable[[str], Pair]) -> None:
+    pair = make("edit_plus")
+    mask = mask_of(SQUARE, (20, 10, 50, 40))
+    outside = levels(mask)[..., 0] == 0
+    for raster in pictures(run(pair.crank(), make_work(inputs=2, count=2, mask=mask, edited=1))).values():
+        given = levels(picture(1))
+        assert (levels(raster)[outside] == given[outside]).all()
+        assert (levels(raster)[~outside] != given[~outside]).any()
+
+
+def test_an_edit_of_less_strength_takes_fewer_steps(make: Callable[[str], Pair]) -> None:
+    pair = make("edit_plus")
+    steps = [
+        run(pair.crank(), make_work(inputs=1, knobs={"strength": strength})).of(Started)[0].steps
+        for strength in (0.0, 0.5, 1.0)
+    ]
+    assert steps == [1, STEPS // 2, STEPS]

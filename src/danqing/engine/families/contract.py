@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,12 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
 def _strength(work: Work) -> float:
     asked = work.knobs.get(STRENGTH)
     return float(asked) if work.inputs and isinstance(asked, float) else 1.0
+
+
+def skipped(plan: Plan, steps: int) -> int:
+    """Of `steps` denoising steps those that are not taken, because the picture begins as its input, noised, and not as
+    noise alone."""
+    return steps - max(1, math.ceil(steps * plan.strength - 1e-9))
 
 
 class Family(Protocol):

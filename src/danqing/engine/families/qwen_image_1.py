@@ -30,6 +30,7 @@ from danqing.core.raster import Raster, Size
 from danqing.engine import flat
 from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, of_area, on_white, to_canvas
+from danqing.engine.families.common import channels, shift, to_picture, without_marks
 from danqing.engine.families.contract import NotFinite, Plan, skipped
 from danqing.engine.inpaint import Kept, cells
 from danqing.engine.language import open_language
@@ -40,7 +41,6 @@ _PIXELS = 16
 """Pixels to a side of one latent token: eight of the autoencoder, two by two packed."""
 _LOOK_SHARE = (384 / 1024) ** 2
 """Of the pixels that the autoencoder reads of an input, the encoder sees this part: 384² of 1024² (Edit-Plus)."""
-_RESERVED = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _MOST_TEXT = 1024
 """Tokens of a text-to-image prompt that are used (`tokenizer_max_length`); instructions are never cut."""
 
@@ -65,9 +65,7 @@ class Template:
     @staticmethod
     def rest(prompt: str) -> str:
         """The prompt and all after it. Marks that stand for pictures have no meaning in a prompt: they are cut."""
-        for mark in _RESERVED:
-            prompt = prompt.replace(mark, "")
-        return f"{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        return f"{without_marks(prompt)}<|im_end|>\n<|im_start|>assistant\n"
 
 
 PAINT = Template(
@@ -173,8 +171,8 @@ class QwenImage1:
         self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         self._heads: Recent[Head] = Recent(keep)
         self._picture_token = self.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-        self._mean = _channels(self.vae.config.latents_mean, device, dtype)
-        self._std = _channels(self.vae.config.latents_std, device, dtype)
+        self._mean = channels(self.vae.config.latents_mean, device, dtype)
+        self._std = channels(self.vae.config.latents_std, device, dtype)
         self._costs = _Costs(self)
 
     # -- what it costs
@@ -310,13 +308,13 @@ class QwenImage1:
         """See `Family.begin`. Noise comes from a CPU generator, so it is the same on every device."""
         generator = torch.Generator("cpu").manual_seed(plan.work.seed + index)
         rows, columns = 2 * (plan.drawn.height // _PIXELS), 2 * (plan.drawn.width // _PIXELS)
-        channels = self.transformer.config.in_channels // 4
-        noise = torch.randn((1, 1, channels, rows, columns), generator=generator, dtype=self.dtype)
+        depth = self.transformer.config.in_channels // 4
+        noise = torch.randn((1, 1, depth, rows, columns), generator=generator, dtype=self.dtype)
         latents = _pack(noise[:, 0]).to(self.device)
         scheduler = copy.deepcopy(self.scheduler)
         sigmas = np.linspace(1.0, 1 / plan.steps, plan.steps)
-        shift = _shift(scheduler.config, latents.shape[1])
-        scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=shift)
+        mu = shift(scheduler.config, latents.shape[1])
+        scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=mu)
         first = skipped(plan, plan.steps)
         scheduler.set_begin_index(first)
         noise = latents
@@ -380,11 +378,7 @@ class QwenImage1:
         """See `Family.decode`. Without inputs a surplus is cut off; with inputs the framing is kept by resizing."""
         latents = _unpack(lane.latents, plan.drawn)[:, :, None].to(self.vae.dtype)
         pixels = flat.draw(self.vae, latents * self._std + self._mean)[0, :, 0]
-        if not torch.isfinite(pixels).all():
-            raise NotFinite("the decoded picture has numbers that are not finite")
-        levels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
-        picture = Image.fromarray((levels * 255).round().astype(np.uint8))
-        return from_canvas(picture, plan.work.size, crop=not plan.work.inputs)
+        return from_canvas(to_picture(pixels), plan.work.size, crop=not plan.work.inputs)
 
 
 def _guided(towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:
@@ -422,18 +416,6 @@ def _weight(head: Head) -> int:
     for layer in head.memory.layers:
         kept.extend((layer.keys, layer.values))
     return sum(tensor.numel() * tensor.element_size() for tensor in kept)
-
-
-def _shift(config: Any, tokens: int) -> float:
-    """mu of the dynamic schedule, linear in the target's tokens; defaults as in the stock `calculate_shift`."""
-    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-    slope = (top - base) / (high - low)
-    return float(tokens * slope + (base - slope * low))
-
-
-def _channels(values: Sequence[float], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    return torch.tensor(values).view(1, -1, 1, 1, 1).to(device, dtype)
 
 
 def _tokens(size: Size) -> int:

@@ -38,7 +38,8 @@ from transformers import Qwen3VLForConditionalGeneration
 from danqing.core.raster import Raster, Size
 from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, on_white, to_canvas
-from danqing.engine.families.contract import NotFinite, Plan
+from danqing.engine.families.common import channels, shift, to_picture, without_marks
+from danqing.engine.families.contract import NotFinite, Plan, skipped
 from danqing.engine.inpaint import Kept, cells
 from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
@@ -48,7 +49,6 @@ SYSTEM = "Comprehend and analyze the provided prompt."
 _SYSTEM = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
 _USER = "<|im_start|>user\n"
 _SLOT = "<|vision_start|><|image_pad|><|vision_end|>"
-_RESERVED = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _PIXELS = 16
 """Pixels to a side of one latent token."""
 
@@ -180,8 +180,8 @@ class QwenImage21:
         )
         self._cut = self._system_tokens()
         self._picture_token = self.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-        self._mean = _channels(self.vae.config.latents_mean, device, dtype)
-        self._std = _channels(self.vae.config.latents_std, device, dtype)
+        self._mean = channels(self.vae.config.latents_mean, device, dtype)
+        self._std = channels(self.vae.config.latents_std, device, dtype)
         self._costs = _Costs(self)
 
     def _system_tokens(self) -> int:
@@ -193,15 +193,10 @@ class QwenImage21:
     def steps(self, plan: Plan) -> int:
         """See `Family.steps`. A distilled checkpoint brings its own sigmas, and their number is the
         steps'."""
-        return self._all_steps(plan) - self._skipped(plan)
+        return self._all_steps(plan) - skipped(plan, self._all_steps(plan))
 
     def _all_steps(self, plan: Plan) -> int:
         return len(self._sigmas) if self._sigmas else plan.steps
-
-    def _skipped(self, plan: Plan) -> int:
-        """Steps that are not taken because the picture begins as its input, noised, and not as noise alone."""
-        steps = self._all_steps(plan)
-        return steps - max(1, math.ceil(steps * plan.strength - 1e-9))
 
     def tokens(self, plan: Plan) -> int:
         """See `Family.tokens`."""
@@ -230,7 +225,7 @@ class QwenImage21:
     def _kept(self, plan: Plan) -> Kept | None:
         """The input that the pictures are held to, as it is read at their own size."""
         work = plan.work
-        if not work.inputs or (work.mask is None and not self._skipped(plan)):
+        if not work.inputs or (work.mask is None and plan.strength >= 1.0):
             return None
         rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
         edited = None if work.mask is None else cells(work.mask, rows, columns).to(self.device)
@@ -371,15 +366,14 @@ class QwenImage21:
         """See `Family.begin`. Noise comes from a CPU generator, so it is the same on every device."""
         generator = torch.Generator("cpu").manual_seed(plan.work.seed + index)
         rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
-        channels = self.transformer.config.in_channels
-        noise = torch.randn((1, 1, channels, rows, columns), generator=generator, dtype=self.dtype)
-        latents = noise.to(self.device).view(1, channels, rows * columns).transpose(1, 2)
+        depth = self.transformer.config.in_channels
+        noise = torch.randn((1, 1, depth, rows, columns), generator=generator, dtype=self.dtype)
+        latents = noise.to(self.device).view(1, depth, rows * columns).transpose(1, 2)
         scheduler = copy.deepcopy(self.scheduler)
-        steps, first = self._all_steps(plan), self._skipped(plan)
+        steps = self._all_steps(plan)
+        first = skipped(plan, steps)
         sigmas = self._sigmas or np.linspace(1.0, 1 / steps, steps)
-        scheduler.set_timesteps(
-            sigmas=sigmas, device=self.device, mu=_shift(scheduler.config, rows * columns)
-        )
+        scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=shift(scheduler.config, rows * columns))
         scheduler.set_begin_index(first)
         noise = latents
         if prefix.kept is not None and first:
@@ -433,11 +427,7 @@ class QwenImage21:
         rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
         latents = lane.latents.transpose(1, 2).reshape(1, -1, 1, rows, columns).to(self.vae.dtype)
         pixels = self.vae.decode(latents * self._std + self._mean, return_dict=False)[0][0, :, 0]
-        if not torch.isfinite(pixels).all():
-            raise NotFinite("the decoded picture has numbers that are not finite")
-        levels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
-        picture = Image.fromarray((levels * 255).round().astype(np.uint8))
-        return from_canvas(picture, plan.work.size, crop=not plan.work.inputs)
+        return from_canvas(to_picture(pixels), plan.work.size, crop=not plan.work.inputs)
 
 
 class _Layout:
@@ -479,9 +469,7 @@ def _before_prompt(counts: Sequence[int]) -> str:
 def _from_prompt(prompt: str) -> str:
     """The template from the prompt on. Marks that stand for pictures have no meaning in a prompt: they are
     cut."""
-    for mark in _RESERVED:
-        prompt = prompt.replace(mark, "")
-    return f"{prompt or ' '}<|im_end|>\n<|im_start|>assistant\n"
+    return f"{without_marks(prompt) or ' '}<|im_end|>\n<|im_start|>assistant\n"
 
 
 @contextmanager
@@ -506,19 +494,6 @@ def _weight(head: Head) -> int:
     for layer in (*head.layers, *head.memory.layers):
         own.extend(layer.get() if isinstance(layer, LayerPrefix) else (layer.keys, layer.values))
     return sum(tensor.numel() * tensor.element_size() for tensor in own)
-
-
-def _shift(config: Any, tokens: int) -> float:
-    """mu of the dynamic schedule, linear in the target's tokens; defaults as in the stock
-    `calculate_shift`."""
-    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-    slope = (top - base) / (high - low)
-    return float(tokens * slope + (base - slope * low))
-
-
-def _channels(values: Sequence[float], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    return torch.tensor(values).view(1, -1, 1, 1, 1).to(device, dtype)
 
 
 def _tokens(size: Size) -> int:
