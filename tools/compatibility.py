@@ -59,7 +59,7 @@ FAMILIES: Mapping[str, str] = {
 ABSENT: Mapping[str, str] = {
     "qwen-mt-image": "translates the text in a picture: nothing here finds and sets text",
     "wanx-sketch-to-image-lite": "paints after a sketch: nothing here is trained for it",
-    "wanx-x-painting": "paints under a mask: nothing here is trained for it",
+    "wanx-x-painting": "an older model that paints under a mask: `wanx2.1-imageedit` does that here",
     "wanx-style-repaint-v1": "repaints portraits in fixed styles: nothing here is trained for it",
 }
 """Image models of the service that have no real engine here; each answers `Model not exist.`"""

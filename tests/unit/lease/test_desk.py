@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from danqing.core.blobkeys import input_key
 from danqing.core.errors import EngineFailed, Fault, OutputRefused, Unavailable
-from danqing.core.job import Closing, Image, Lease, News, Said, State
-from danqing.core.raster import Size
+from danqing.core.job import Closing, Draft, Image, Lease, News, Said, State
+from danqing.core.order import Brief, Mask
+from danqing.core.raster import Raster, Size
 from danqing.core.writing import Panel
 from danqing.lease.messages import (
     BadMessage,
@@ -26,7 +28,7 @@ from danqing.lease.messages import (
     Wrong,
 )
 from tests.support.clock import VirtualClock
-from tests.support.lease_place import HELLO, TENANT, Place, hello, lease_place, raster
+from tests.support.lease_place import HELLO, SIZE, TENANT, Place, hello, lease_place, raster
 
 
 @pytest.fixture
@@ -211,6 +213,18 @@ async def test_inputs_are_given_out_to_their_own_job_only(place: Place) -> None:
         await place.desk.input(lease.token, foreign.digest())
     with pytest.raises(TokenGone):
         await place.desk.input("0" * 32, mine.digest())
+
+
+async def test_a_mask_is_given_out_with_its_job_and_is_no_picture(place: Place) -> None:
+    mask = Raster(SIZE, 1, bytes(SIZE.area))
+    await place.blobs.write(input_key(TENANT, mask.digest()), mask.pack())
+    brief = Brief("qwen-image-edit-plus", "p", None, (), 1, SIZE, seed=7, mask=Mask(mask.digest()))
+    await place.store.submit(TENANT, Draft(id="masked", api="test", brief=brief))
+    [lease] = await claim(place)
+    assert lease.brief == brief
+    assert await place.desk.input(lease.token, mask.digest()) == mask.pack()
+    with pytest.raises(BadMessage):
+        await place.desk.image(lease.token, 0, mask.pack())
 
 
 async def test_a_picture_that_was_not_ordered_is_refused(place: Place) -> None:
