@@ -61,7 +61,7 @@ class Grammar:
         reading, scene = self._subject(prompt, inputs)
         told, panels = self._table["say"][reading.language], []
         asked = [mention.value for mention in reading.backgrounds]
-        stops = list(dict.fromkeys([*asked, scene.background, *_backgrounds(scene)]))[:most]
+        stops = list(dict.fromkeys([*asked, *_backgrounds(scene), scene.background]))[:most]
         for number, name in enumerate(stops):
             last = number and number == len(stops) - 1
             text = told["last"] if last else told["next"][(number - 1) % len(told["next"])]

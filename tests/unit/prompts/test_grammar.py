@@ -128,7 +128,7 @@ async def test_a_story_goes_where_it_is_told_first(grammar: Grammar) -> None:
     assert told[1].prompt == "Change the background to a snow field."
     assert len(told) == 4
     chinese = await grammar.story("講一個紅球的故事", (), 2)
-    assert chinese[0].text == "這是一個紅色圓形，它的起點：白色。"
+    assert chinese[0].text == "這是一個紅色圓形，它的起點：海灘。"
 
 
 async def test_a_series_of_nothing_known_is_somebody_elses(grammar: Grammar) -> None:
