@@ -5,12 +5,17 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 SDKS ?= 1.24.0 1.24.10 1.25.0 1.25.24 1.26.7 1.27.8
+LITELLM ?= litellm==1.106.2
+NODE_CLIENTS ?= openai@6.49.0 tsx@4.23.15
+QWENCLOUD ?= QwenCloud/qwencloud-ai 2907b4c54480b58823d7c28749443871f726ac64
+BAOYU ?= JimLiu/baoyu-skills 7c5e81fd158c6e14ff0c87b1eced24c9a2bf3f0c
+GITHUB ?= https://github.com
 SCHEMATHESIS ?= schemathesis==4.32.5
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SETUP := tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve check test fix eval bench chaos sdks fuzz train docs lock clean
+.PHONY: help setup demo serve check test fix eval bench chaos sdks fuzz clients train docs lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -76,6 +81,18 @@ fuzz: $(VENV)/.dev .fuzz/.made ## thousands of requests drawn from the OpenAPI p
 	.fuzz/bin/python -m pip --disable-pip-version-check install -q $(SCHEMATHESIS)
 	@touch $@
 
+clients: $(VENV)/.dev .clients/.made ## other people's clients, unchanged, each installed apart (wants git, node and npm)
+	$(BIN)/python -m pytest tests/e2e/test_clients.py
+
+.clients/.made:
+	rm -rf .clients && mkdir .clients
+	git clone -q $(GITHUB)/$(word 1,$(QWENCLOUD)) .clients/qwencloud-ai && git -C .clients/qwencloud-ai checkout -q $(word 2,$(QWENCLOUD))
+	git clone -q $(GITHUB)/$(word 1,$(BAOYU)) .clients/baoyu-skills && git -C .clients/baoyu-skills checkout -q $(word 2,$(BAOYU))
+	npm install --prefix .clients/node --no-audit --no-fund --loglevel error $(NODE_CLIENTS)
+	$(PYTHON) -m venv .clients/litellm
+	.clients/litellm/bin/python -m pip --disable-pip-version-check install -q $(LITELLM)
+	@touch $@
+
 train: $(VENV)/.dev ## train the bundled checkpoint again (hours; resumable)
 	$(BIN)/python -m training --out .train
 
@@ -84,4 +101,4 @@ lock: $(VENV)/.dev ## pin the dependencies again
 	$(BIN)/python -m tools.lock --upgrade
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .sdks .fuzz dist build
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .sdks .fuzz .clients dist build

@@ -87,6 +87,41 @@ ELSEWHERE: Mapping[int, str] = {
 }
 """Cases that are shown by other tests than transcripts."""
 
+CLIENTS: Sequence[tuple[str, str, str, str]] = (
+    (
+        "the official Python SDK `dashscope`",
+        "2.0.2; by `make sdks` 1.27.8, 1.26.7, 1.25.24, 1.25.0, 1.24.10, 1.24.0",
+        "classic, asyncio and v2 classes, its command line: calls, streams, tasks, lists, cancels, local files",
+        "`tests/e2e/test_sdk*.py`",
+    ),
+    (
+        "the official Java SDK `dashscope-sdk-java`",
+        "2.22.29, its requests replayed as its source writes them: the SDK itself is not run",
+        "conversations, pictures, tasks, lists, cancels, permits, OkHttp's forms, streams",
+        "`27_java`, `31_uploads`",
+    ),
+    (
+        "the official OpenAI SDKs for Python and Node",
+        "3.54.0; 6.49.0",
+        "`images.generate` in the OpenAI-compatible mode, and what is refused",
+        "`tests/e2e`, `make clients`",
+    ),
+    (
+        "Alibaba's skill for agents, `QwenCloud/qwencloud-ai`",
+        "2907b4c",
+        "Wan 2.5 to 2.7 and Qwen-Image, at once and as tasks, local files by upload",
+        "`make clients`",
+    ),
+    (
+        "`JimLiu/baoyu-skills`, in TypeScript",
+        "7c5e81f",
+        "Z-Image-Turbo and Qwen-Image 2.0, sizes and shapes",
+        "`make clients`",
+    ),
+    ("LiteLLM", "1.106.2", "`image_generation` in the OpenAI-compatible mode", "`make clients`"),
+)
+"""Clients of other people that were run unchanged: name, release, what they were asked for, where."""
+
 LAST = 150
 """The number of the contract's last conformance case."""
 
@@ -111,7 +146,7 @@ def page() -> str:
     for key, name in FAMILIES.items():
         family = [model for model in models.values() if model.family == key]
         parts.append(_family(name, family))
-    parts += [_absent(), _cases()]
+    parts += [_absent(), _clients(), _cases()]
     return "\n".join(parts)
 
 
@@ -299,6 +334,13 @@ def _absent() -> str:
     )
 
 
+def _clients() -> str:
+    return (
+        "## Clients\n\nUnchanged but for a base URL and a key; each was answered as it expects.\n\n"
+        + _table(("client", "release", "asked for", "where"), CLIENTS)
+    )
+
+
 def _cases() -> str:
     files = defaultdict[str, set[int]](set)
     for shown in _shown():
@@ -323,6 +365,8 @@ def unsound() -> list[str]:
     problems += [
         f"case {case} is said to be elsewhere and is in a transcript" for case in ELSEWHERE if case in shown
     ]
+    everywhere = {*shown, *REASONS, *ELSEWHERE}
+    problems += [f"case {case} is nowhere" for case in range(1, LAST + 1) if case not in everywhere]
     problems += [f"case {case} differs and is not shown" for case in DIFFERENT if case not in shown]
     problems += [f"{name} is absent and in the catalogue" for name in ABSENT if name in load()]
     families = {model.family for model in load().values()}
