@@ -77,6 +77,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _folder(settings.data)
     yield from _device(settings.engine.device)
     yield from _profile(settings.engine.profile)
+    yield _checks(settings)
     yield _port(settings.server.host, settings.server.port, settings.data)
     if sys.platform == "darwin":
         yield Finding(
@@ -149,6 +150,33 @@ def _profile(name: str) -> Iterator[Finding]:
             yield Finding("ok", "checkpoint", f"{said}: {where}")
         except BadCheckpoint as fault:
             yield Finding("bad", "checkpoint", f"{said}: {fault}")
+
+
+def _checks(settings: Settings) -> Finding:
+    """Who looks at pictures. Whether a classifier answers is not tried: it would be asked about a picture."""
+    from danqing.app import StartRefused, judging
+    from danqing.profiles.loader import BadProfile, load_profile
+    from danqing.prompts.check import BadChecker, plugin
+
+    checks = settings.checks
+    try:
+        for name in checks.plugins:
+            plugin(name)
+        judging(settings, load_profile(settings.engine.profile))
+    except BadProfile:
+        return Finding("note", "checks", "not examined: the profile cannot be read")
+    except (BadChecker, StartRefused) as fault:
+        return Finding("bad", "checks", str(fault))
+    words = "words in prompts" if checks.enabled else "no words in prompts"
+    lookers = [f"plug-in {name}" for name in checks.plugins]
+    lookers += ["a classifier"] if checks.classifier else []
+    lookers += ["the encoder as judge"] if checks.judge else []
+    kinds = [kind for kind, on in (("inputs", checks.inputs), ("outputs", checks.outputs)) if on]
+    if not lookers or not kinds:
+        return Finding("ok", "checks", f"{words}; nobody looks at pictures (docs/howto/checks.md)")
+    away = "let pass" if checks.away == "allow" else "refused"
+    said = f"{words}; {' and '.join(kinds)} by {', '.join(lookers)}; what cannot be checked is {away}"
+    return Finding("ok", "checks", said)
 
 
 def _port(host: str, port: int, data: Path) -> Finding:

@@ -11,7 +11,7 @@ import base64
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -53,7 +53,7 @@ class Wanted:
     `at_once` pictures are with a classifier or a plug-in at a time; `lenient` lets pass what could not be checked."""
 
     classifier: str | None = None
-    token: str = ""
+    token: str = field(default="", repr=False)
     plugins: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
     threshold: float = 0.5
