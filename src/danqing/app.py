@@ -184,7 +184,7 @@ def run_worker(
     profile = load_profile(profile_name)
 
     def opened() -> Opened:
-        engine = open_engine(profile, device, threads)
+        engine = open_engine(profile, device, threads, policy=settings.engine.policy)
         aides = replace(_aides(settings, profile, engine.speaker), most_inputs=engine.most_inputs)
         return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
 

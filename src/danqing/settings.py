@@ -92,6 +92,12 @@ class Engine(Section):
     profile: str = Field("miniature", description="bundled profile, or the path of a profile's TOML file")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|mps)$", description="auto, cpu, cuda or mps")
     threads: int = Field(0, ge=0, description="threads of torch on the CPU; 0 leaves it to torch")
+    policy: str = Field(
+        "promise",
+        pattern=r"^(promise|arrival|turn|rest)$",
+        description="who is served next: promise (earliest promise that can be kept, fair between accounts), arrival, "
+        "turn (round robin) or rest (shortest remaining time); danqing simulate compares them",
+    )
 
 
 class Inputs(Section):

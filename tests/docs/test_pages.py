@@ -65,12 +65,14 @@ def test_every_python_block_parses(page: Path) -> None:
         compile(body, page.name, "exec")
 
 
-def test_the_profile_that_a_page_shows_is_one_that_loads(tmp_path: Path) -> None:
+def test_the_profiles_that_a_page_shows_are_ones_that_load(tmp_path: Path) -> None:
     from danqing.profiles.loader import load_profile
 
-    (shown,) = blocks(ROOT / "docs" / "howto" / "profiles.md", "toml")
-    (tmp_path / "real.toml").write_text(shown, encoding="utf-8")
-    assert load_profile(tmp_path / "real.toml").preset("qwen-image-edit-max") is not None
+    shown = blocks(ROOT / "docs" / "howto" / "profiles.md", "toml")
+    assert len(shown) == 2
+    for number, profile in enumerate(shown):
+        (tmp_path / f"{number}.toml").write_text(profile, encoding="utf-8")
+        assert load_profile(tmp_path / f"{number}.toml").preset("qwen-image-edit-plus") is not None
 
 
 def test_the_settings_that_a_page_shows_are_ones_that_load(
