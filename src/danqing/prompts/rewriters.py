@@ -34,7 +34,7 @@ class Wish:
 
 
 class Rewriters:
-    """One rewriter a model, made when first wanted."""
+    """One rewriter a model."""
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class Rewriters:
         self._poster: Poster | None = None
         if wish.by == "chat":
             self._poster = chat_poster(wish.url or "", wish.key, seconds=wish.patience.thinking)
-        self._grammar: Grammar | None = None
+        tables = any(one.rewriter is Rewriting.GRAMMAR for one in profile.checkpoints.values())
+        self._grammar = Grammar() if tables and wish.by == "profile" else None
 
     def of(self, model: str) -> Rewriter | None:
         """The rewriter for an API name; None where there is none."""
@@ -73,7 +74,6 @@ class Rewriters:
         if self._wish.by == "off" or checkpoint is None:
             return None
         if checkpoint.rewriter is Rewriting.GRAMMAR:
-            self._grammar = self._grammar or Grammar()
             return self._grammar
         if checkpoint.rewriter is Rewriting.ENCODER and checkpoint.language:
             return Extender(self._speaker(model), self._wish.patience, most=most)

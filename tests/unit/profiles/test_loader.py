@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danqing.profiles.loader import BadProfile, Canvas, Relation, bundled, load_profile
+from danqing.profiles.loader import BadProfile, Canvas, Relation, Rewriting, bundled, load_profile
 
 GOOD = """
 text = "Two."
@@ -85,6 +85,7 @@ def test_a_hub_id_has_no_folder_and_a_path_has_one(write: Path) -> None:
         (("steps = 8", "stepz = 8"), "stepz"),
         (('relation = "near"', 'relation = "twin"'), "twin"),
         (('relation = "near"', ""), "relation"),
+        (('relation = "near"', 'relation = "near"\nrewriter = "magic"'), "magic"),
         (('licence = "Apache-2.0"\n[checkpoints.two]', "[checkpoints.two]"), "licence"),
         (('text = "Two."', 'txet = "Two."'), "txet"),
         (('text = "Two."', "text = "), "cannot read"),
@@ -115,3 +116,13 @@ def test_a_profile_without_checkpoints_or_models_is_refused(write: Path) -> None
     write.write_text('text = "nothing"')
     with pytest.raises(BadProfile, match="checkpoints"):
         load_profile(write)
+
+
+def test_an_encoder_rewrites_unless_the_profile_says_otherwise(write: Path) -> None:
+    text = GOOD.replace('relation = "near"', 'relation = "near"\nrewriter = "off"\nlanguage = false', 1)
+    write.write_text(text)
+    checkpoints = load_profile(write).checkpoints.values()
+    assert {one.rewriter for one in checkpoints} == {Rewriting.OFF, Rewriting.ENCODER}
+    assert {one.language for one in checkpoints} == {False, True}
+    miniature = load_profile("miniature").checkpoints["miniature"]
+    assert (miniature.rewriter, miniature.language) == (Rewriting.GRAMMAR, False)
