@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from danqing.core.errors import BadOrder, InputUnreachable, OutputRefused, QuotaExhausted
+from danqing.core.blobkeys import input_key
+from danqing.core.errors import BadOrder, InputRefused, InputUnreachable, OutputRefused, QuotaExhausted
 from danqing.core.job import Closing, Job, Search, State
 from danqing.core.order import Order, Remote, Taken
 from danqing.core.ports import JobStore
@@ -237,3 +238,33 @@ async def test_the_tallies_forget_what_is_purged(
     assert implementation.execute(tmp_path, "SELECT jobs FROM tally") == []
     asked = Search(clock.wall() - 2 * DAY, clock.wall())
     assert (await store.find("ann", asked, skip=0, limit=10)).total == 0
+
+
+# inputs that may not be kept
+
+
+async def test_a_job_refused_for_an_input_names_none_and_one_refused_otherwise_all(store: JobStore) -> None:
+    for fault, named in ((InputRefused(), False), (OutputRefused(), True)):
+        name = type(fault).__name__
+        key = input_key("acme", digest(name))
+        await store.submit("acme", draft(f"run-{name}", inputs=(name,)))
+        lease = await claim(store)
+        assert await store.unnamed([key]) == []
+        await store.fail(lease.token, fault)
+        assert await store.unnamed([key]) == ([] if named else [key])
+
+
+async def test_an_accepted_task_refused_for_an_input_names_none(store: JobStore) -> None:
+    key = input_key("acme", digest("one"))
+    await store.submit("acme", task("late", order=ORDER, inputs=("one",)))
+    await store.refuse("late", InputRefused())
+    await store.submit("acme", task("at once", fault=InputRefused(), inputs=("one",)))
+    assert await store.unnamed([key]) == [key]
+
+
+async def test_an_input_stays_named_by_the_jobs_that_were_not_refused(store: JobStore) -> None:
+    key = input_key("acme", digest("one"))
+    await store.submit("acme", task("fine", inputs=("one",)))
+    await store.submit("acme", task("refused", order=ORDER, inputs=("one",)))
+    await store.refuse("refused", InputRefused())
+    assert await store.unnamed([key]) == []

@@ -66,7 +66,7 @@ class Inputs:
         prompt: str = "",
         alpha: bool = False,
     ) -> tuple[Taken, ...]:
-        """Fetch, decode and look at all sources, at the same time, and store them when every one may pass; the answer
+        """Fetch, decode and look at all sources, at the same time, and store them, when every one may pass; the answer
         is in their order. `model` is the one that asks: an upload is for one. `prompt` is for whoever looks.
 
         Raises the fault of the first source, in their order, that has one: InputMalformed, InputForbidden,
@@ -74,8 +74,14 @@ class Inputs:
         the others is dropped.
         """
         get = partial(self._get, tenant, rule=rule, model=model, prompt=prompt, alpha=alpha)
-        got = await _all(get, sources)
-        return tuple(await _all(partial(self._keep, tenant), got))
+        keep = partial(self._keep, tenant)
+        if self._inspect is not pass_all:
+            return tuple(await _all(keep, await _all(get, sources)))
+
+        async def get_and_keep(source: Source) -> Taken:  # so that no two need to be in memory
+            return await keep(await get(source))
+
+        return tuple(await _all(get_and_keep, sources))
 
     async def _get(
         self, tenant: str, source: Source, *, rule: InputRule, model: str, prompt: str, alpha: bool
