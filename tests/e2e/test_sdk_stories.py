@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import time
 import urllib.request
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from dashscope.aigc.image_generation import AioImageGeneration, ImageGeneration
 from dashscope.api_entities.dashscope_response import Message
 from PIL import Image
 
-from tests.support.served import Served
+from tests.support.served import GENERATION, Served, until
 
 pytestmark = pytest.mark.usefixtures("left_open")
 
@@ -82,6 +83,25 @@ def test_a_story_is_a_task_too(key: str) -> None:
     assert answer.output.finished is True
     assert (answer.usage.image_count, answer.usage.size) == (2, "768*768")
     assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens > 0
+
+
+def test_a_client_that_leaves_its_story_cancels_it(served: Served, key: str) -> None:
+    def cancelled() -> int:
+        return int(served.get("/health")[1]["jobs"].get("cancelled", 0))
+
+    before = cancelled()
+    content = [{"text": "A fox wakes. It runs. It eats. It rests. It sleeps."}]
+    body = {
+        "model": "wan2.6-image",
+        "input": {"messages": [{"role": "user", "content": content}]},
+        "parameters": {"enable_interleave": True, "size": "768*768"},
+    }
+    headers = {"Authorization": f"Bearer {key}", "X-DashScope-SSE": "enable"}
+    request = urllib.request.Request(served.url + GENERATION, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as stream:
+        while not stream.readline().startswith(b"data:"):
+            pass
+    until(lambda: cancelled() == before + 1)
 
 
 def test_a_story_that_is_not_streamed_is_refused(key: str) -> None:

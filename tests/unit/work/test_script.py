@@ -56,15 +56,18 @@ class ByHand:
 
 
 class Shelf:
-    """Keeps what it is given, unless the token is said to hold nothing."""
+    """Keeps what it is given, unless the token is said to hold nothing, or a picture is not to be shown."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, int], Raster] = {}
         self.gone = False
+        self.withheld: set[int] = set()
 
     async def image(self, token: str, index: int, raster: Raster) -> None:
         if self.gone:
             raise TokenGone
+        if index in self.withheld:
+            raise OutputRefused
         self.kept[token, index] = raster
 
 
@@ -157,9 +160,8 @@ async def test_what_the_engine_still_says_of_an_earlier_picture_is_not_counted()
 
 async def test_a_picture_that_may_not_be_shown_is_lost_and_no_reference() -> None:
     show = Show()
-    first = await show.engine.next()
-    show.engine.hear(Failed(first.token, OutputRefused()))
-    second, third = await show.finish(2)
+    show.shelf.withheld = {0}
+    _, second, third = await show.finish()
     assert second.inputs == ()
     assert third.inputs == (picture(8, SIZE),)
     end = await show.end
@@ -171,8 +173,8 @@ async def test_a_picture_that_may_not_be_shown_is_lost_and_no_reference() -> Non
 
 async def test_when_none_may_be_shown_the_job_has_failed() -> None:
     show = Show(TALE[:2], count=2)
-    for _ in range(2):
-        show.engine.hear(Failed((await show.engine.next()).token, OutputRefused()))
+    show.shelf.withheld = {0, 1}
+    await show.finish(2)
     end = await show.end
     assert (end.outcome, end.fault and end.fault.name) == (Outcome.FAILED, "OutputRefused")
 
