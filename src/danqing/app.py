@@ -25,7 +25,7 @@ import structlog
 from danqing import logs
 from danqing.blobs import secret_keys
 from danqing.blobs.folder import FolderBlobs
-from danqing.catalogue.loader import CatalogueError
+from danqing.catalogue.loader import CatalogueError, counted
 from danqing.catalogue.loader import load as load_catalogue
 from danqing.core.checking import Inspect, Tally, pass_all
 from danqing.core.errors import Fault
@@ -298,7 +298,8 @@ async def _inspects(settings: Settings, profile: Profile, tally: Tally, stack: A
 def _data(settings: Settings) -> tuple[Mapping[str, Model], Profile]:
     """Catalogue and profile, the two things that are data."""
     try:
-        return load_catalogue(), load_profile(settings.engine.profile)
+        models = counted(load_catalogue(), settings.limits.counts)
+        return models, load_profile(settings.engine.profile)
     except (CatalogueError, BadProfile) as fault:
         raise StartRefused(str(fault)) from fault
 

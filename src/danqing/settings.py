@@ -81,6 +81,11 @@ class Limits(Section):
     run_seconds: float = Field(600.0, gt=0, description="longest run of one attempt")
     queue_seconds: float = Field(3600.0, gt=0, description="longest wait in the queue")
     rates: bool = Field(False, description="enforce the catalogue's submit rates per key and model")
+    counts: dict[str, int] = Field(
+        {},
+        description="how many pictures a model makes where a call does not say, by its name: the service's pages have "
+        '4 for `wan2.7-image` since autumn 2026 and had 1 before, `{"wan2.7-image" = 1}`',
+    )
     polls: int = Field(
         20, ge=0, description="task queries, lists and cancels of one tenant a second, each; 0 for any number"
     )

@@ -152,6 +152,23 @@ def test_the_qwencloud_skill_edits_with_wan(house: OpenHouse, tmp_path: Path, pi
     assert look(tmp_path / "made.png")[1] == RED
 
 
+@pytest.mark.slow
+@needs(SKILL)
+def test_the_qwencloud_skill_asks_for_a_series_and_keeps_its_first_picture(
+    house: OpenHouse, tmp_path: Path
+) -> None:
+    skill(house, tmp_path / "made.png", "wan2.7-image-pro", enable_sequential=True, n=3, size="1K")
+    assert look(tmp_path / "made.png")[0] == (1024, 1024)
+
+
+@pytest.mark.slow
+@needs(SKILL)
+def test_the_qwencloud_skill_tells_a_story(house: OpenHouse, tmp_path: Path) -> None:
+    told = skill(house, tmp_path / "out", "wan2.6-image", "--async", enable_interleave=True, max_images=2)
+    assert {part["type"] for part in told["interleaved_content"]} == {"text", "image"}  # type: ignore[attr-defined]
+    assert (tmp_path / "out" / "interleaved_output.md").exists()
+
+
 # a skill that many agents have, in TypeScript
 
 

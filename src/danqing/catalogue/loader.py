@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -35,7 +36,7 @@ SHAPES = ("palette", "boxes")
 """Parameters that are lists: colours with their shares, and boxes in each input picture. They have no default."""
 CHECKS = ("n", "size")
 
-__all__ = ["CatalogueError", "load", "read"]
+__all__ = ["CatalogueError", "counted", "load", "read"]
 
 
 def load(*folders: Path) -> Mapping[str, Model]:
@@ -51,6 +52,21 @@ def load(*folders: Path) -> Mapping[str, Model]:
                 raise CatalogueError(label, f"models.{name}", "this name is already in another file")
             models[name] = model
     return MappingProxyType(models)
+
+
+def counted(models: Mapping[str, Model], counts: Mapping[str, int]) -> Mapping[str, Model]:
+    """The models, of which some make so many pictures where a call does not say how many.
+
+    Raises CatalogueError for a name that is none, and a number that the model does not make."""
+    changed = dict(models)
+    for name, count in counts.items():
+        if name not in models:
+            raise CatalogueError("limits.counts", name, "there is no such model")
+        low, high = models[name].count
+        if not low <= count <= high:
+            raise CatalogueError("limits.counts", name, f"it makes {low} to {high} pictures")
+        changed[name] = replace(models[name], default_count=count)
+    return MappingProxyType(changed)
 
 
 def read(text: str, label: str) -> dict[str, Model]:

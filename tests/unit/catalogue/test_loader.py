@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danqing.catalogue.loader import CatalogueError, load, read
+from danqing.catalogue.loader import CatalogueError, counted, load, read
 from danqing.core.raster import Size
 from danqing.wire.dashscope.refusals import TEXTS
 
@@ -144,3 +144,15 @@ def test_a_name_given_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(SMALL.replace("models.one", "models.qwen-image"))
     with pytest.raises(CatalogueError, match="already in another file"):
         load(tmp_path)
+
+
+def test_how_many_pictures_a_model_makes_unasked_is_the_installations_to_say() -> None:
+    models = counted(load(), {"wan2.7-image": 1})
+    assert models["wan2.7-image"].default_count == 1
+    assert models["wan2.7-image-pro"].default_count == load()["wan2.7-image-pro"].default_count == 4
+
+
+@pytest.mark.parametrize(("name", "count"), [("wan2.7-image", 5), ("wan2.7-image", 0), ("wan-none", 1)])
+def test_a_number_that_a_model_does_not_make_stops_the_start(name: str, count: int) -> None:
+    with pytest.raises(CatalogueError, match=name):
+        counted(load(), {name: count})
