@@ -69,7 +69,7 @@ def test_the_profiles_that_a_page_shows_are_ones_that_load(tmp_path: Path) -> No
     from danqing.profiles.loader import load_profile
 
     shown = blocks(ROOT / "docs" / "howto" / "profiles.md", "toml")
-    assert len(shown) == 2
+    assert len(shown) == 3
     for number, profile in enumerate(shown):
         (tmp_path / f"{number}.toml").write_text(profile, encoding="utf-8")
         assert load_profile(tmp_path / f"{number}.toml").preset("qwen-image-edit-plus") is not None

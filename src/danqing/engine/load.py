@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from danqing.engine.families.contract import Family, Opener
-from danqing.profiles.loader import Checkpoint
+from danqing.profiles.loader import Adapter, Checkpoint
 
 _ONE = "danqing.engine.families.qwen_image_1:QwenImage1"
 FAMILIES: dict[str, str] = {
@@ -63,13 +64,32 @@ class Device:
 def load_family(checkpoint: Checkpoint, device: Device) -> Family:
     """Check the checkpoint's folder, fetching a hub id at its pinned revision first, and load its modules.
     Raises BadCheckpoint with the reason in words."""
-    folder = checkpoint.folder or _fetched(checkpoint)
+    folder = checkpoint.folder or _fetched(checkpoint.source, checkpoint.revision, _WANTED)
     opener = _opener(check_folder(folder))
     _still_bars()
     try:
-        return opener(folder, torch.device(device.kind), device.dtype, device.keep)
+        family = opener(folder, torch.device(device.kind), device.dtype, device.keep)
     except (OSError, KeyError) as error:
         raise BadCheckpoint(f"the checkpoint in {folder} cannot be loaded: {error}") from error
+    for adapter in checkpoint.adapters.values():
+        try:
+            family.adopt(adapter.name, _adapter_file(adapter), adapter.schedule)
+        except (OSError, KeyError, ValueError) as error:
+            raise BadCheckpoint(f"the adapter {adapter.name} cannot be loaded: {error}") from error
+    return family
+
+
+def _adapter_file(adapter: Adapter) -> Path:
+    """The adapter's file on this machine, fetched first where it lies elsewhere. Raises BadCheckpoint."""
+    if Path(adapter.file).suffix != ".safetensors":
+        raise BadCheckpoint(f"only safetensors are loaded; the adapter {adapter.name} is {adapter.file}")
+    if adapter.folder is not None:
+        found = adapter.folder / adapter.file
+    else:
+        found = _fetched(adapter.source, adapter.revision, [adapter.file]) / adapter.file
+    if not found.is_file():
+        raise BadCheckpoint(f"there is no {found}")
+    return found
 
 
 def check_folder(folder: Path) -> str:
@@ -121,13 +141,11 @@ def _still_bars() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _fetched(checkpoint: Checkpoint) -> Path:
+def _fetched(source: str, revision: str | None, wanted: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
-            checkpoint.source, revision=checkpoint.revision, allow_patterns=list(_WANTED)
-        )
+        found = snapshot_download(source, revision=revision, allow_patterns=list(wanted))
     except (OSError, ValueError) as error:
-        raise BadCheckpoint(f"cannot fetch {checkpoint.source} at {checkpoint.revision}: {error}") from error
+        raise BadCheckpoint(f"cannot fetch {source} at {revision}: {error}") from error
     return Path(found)

@@ -4,15 +4,16 @@ A profile is a TOML file, one of the bundled ones by name or any other by path:
 
     text = "…"
     [checkpoints.NAME]      source, revision, licence, relation, text, inputs, language, rewriter,
-                            [checkpoints.NAME.native]
-[models."API NAME"]     checkpoint, steps, guidance, guidance_negative; "*" answers for all names not listed
+                            [checkpoints.NAME.native],
+                            [checkpoints.NAME.adapters.NAME]  source, file, revision, schedule
+    [models."API NAME"]     checkpoint, steps, guidance, guidance_negative, adapter; "*" answers for all not listed
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -78,6 +79,23 @@ class Native:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """Small weights beside a checkpoint's (LoRA): a `file` of a folder, or of a hub id at a pinned `revision`.
+    `schedule` replaces settings of the checkpoint's scheduler while it is worn."""
+
+    name: str
+    source: str
+    file: str
+    revision: str | None = None
+    schedule: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def folder(self) -> Path | None:
+        """See `Checkpoint.folder`."""
+        return _local(self.source)
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Weights: a diffusers folder, or a hub id that needs a pinned `revision`."""
 
@@ -93,25 +111,25 @@ class Checkpoint:
     language: bool = True
     """Whether its text encoder may be asked questions; false for one that was taught captions and nothing else."""
     rewriter: Rewriting = Rewriting.ENCODER
+    adapters: Mapping[str, Adapter] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def folder(self) -> Path | None:
         """Where the weights lie on this machine; None for a hub id."""
-        if self.source.startswith(BUNDLED):
-            return Path(str(resources.files("danqing").joinpath(self.source.removeprefix(BUNDLED))))
-        path = Path(self.source).expanduser()
-        return path if path.is_absolute() or self.source.startswith((".", "~")) else None
+        return _local(self.source)
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
     """How one API name is run. `guidance` above 1 doubles the cost of a step: it steers away from a neutral
-    prompt; `guidance_negative` is used instead when a negative prompt is given."""
+    prompt; `guidance_negative` is used instead when a negative prompt is given. `adapter` names one of the
+    checkpoint's."""
 
     checkpoint: str
     steps: int
     guidance: float = 1.0
     guidance_negative: float = 2.0
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +187,22 @@ def _profile(name: str, raw: dict[str, Any]) -> Profile:
             raise BadProfile(
                 f"model {model!r} names the checkpoint {preset.checkpoint!r}, which is not declared"
             )
+        if preset.adapter is not None and preset.adapter not in checkpoints[preset.checkpoint].adapters:
+            raise BadProfile(
+                f"model {model!r} names the adapter {preset.adapter!r}, which its checkpoint does not have"
+            )
     unknown = set(raw) - {"text", "checkpoints", "models"}
     if unknown:
         raise BadProfile(f"unknown entries in the profile: {', '.join(sorted(unknown))}")
     return Profile(name, str(raw.get("text", "")), MappingProxyType(checkpoints), MappingProxyType(models))
+
+
+def _local(source: str) -> Path | None:
+    """Where a source lies on this machine; None for a hub id."""
+    if source.startswith(BUNDLED):
+        return Path(str(resources.files("danqing").joinpath(source.removeprefix(BUNDLED))))
+    path = Path(source).expanduser()
+    return path if path.is_absolute() or source.startswith((".", "~")) else None
 
 
 def _table(raw: dict[str, Any], key: str) -> dict[str, Any]:
@@ -192,11 +222,22 @@ def _checkpoint(name: str, table: dict[str, Any]) -> Checkpoint:
         rewriter = Rewriting(table.get("rewriter", Rewriting.ENCODER))
     except (ValueError, TypeError) as error:
         raise BadProfile(f"checkpoint {name!r}, native, relation or rewriter: {error}") from error
-    rest = {key: value for key, value in table.items() if key not in {"native", "relation", "rewriter"}}
+    adapters = {key: _adapter(key, entries) for key, entries in table.get("adapters", {}).items()}
+    apart = {"native", "relation", "rewriter", "adapters"}
+    rest = {key: value for key, value in table.items() if key not in apart}
     rest |= {"native": _make(Native, name, **native), "relation": relation, "rewriter": rewriter}
+    rest["adapters"] = MappingProxyType(adapters)
     made = _make(Checkpoint, name, name=name, **rest)
     if made.folder is None and not made.revision:
         raise BadProfile(f"checkpoint {name!r}: a hub id needs a pinned revision")
+    return made
+
+
+def _adapter(name: str, table: dict[str, Any]) -> Adapter:
+    schedule = {key: float(value) for key, value in table.get("schedule", {}).items()}
+    made = _make(Adapter, name, **{**table, "name": name, "schedule": MappingProxyType(schedule)})
+    if made.folder is None and not made.revision:
+        raise BadProfile(f"adapter {name!r}: a hub id needs a pinned revision")
     return made
 
 
@@ -208,7 +249,7 @@ def _preset(model: str, table: dict[str, Any]) -> Preset:
     return preset
 
 
-Made = TypeVar("Made", Native, Checkpoint, Preset)
+Made = TypeVar("Made", Native, Adapter, Checkpoint, Preset)
 
 
 def _make(kind: type[Made], owner: str, **values: Any) -> Made:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +32,8 @@ class Plan:
     guidance: float
     negative: str | None
     native: Native
+    adapter: str | None = None
+    """Which of the checkpoint's adapters is worn; None for none."""
     strength: float = 1.0
     """The share of the steps that are taken, from the input noised as far; 1 for all, from noise alone."""
 
@@ -57,6 +59,7 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
         guidance=guidance,
         negative=(given or _NEUTRAL) if guidance > 1 else None,
         native=native,
+        adapter=preset.adapter,
         strength=_strength(work),
     )
 
@@ -80,6 +83,10 @@ class Family(Protocol):
     """The text encoder as a language model; None if it is none."""
     most_inputs: int
     """The most input pictures that checkpoints of this kind look at together."""
+
+    def adopt(self, name: str, file: Path, schedule: Mapping[str, float]) -> None:
+        """Read in an adapter that works may ask for, with what it changes in the schedule. Raises ValueError."""
+        ...
 
     def steps(self, plan: Plan) -> int:
         """Denoising steps of one picture."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from diffusers.loaders import QwenImageLoraLoaderMixin
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from danqing.core.raster import Raster, Size
 from danqing.engine import flat
+from danqing.engine.adapters import Adapters
 from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, of_area, on_white, to_canvas
-from danqing.engine.families.common import channels, shift, to_picture, without_marks
 from danqing.engine.families.contract import NotFinite, Plan, skipped
+from danqing.engine.families.qwen import channels, shift, to_picture, without_marks
 from danqing.engine.inpaint import Kept, cells
 from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
@@ -168,12 +170,18 @@ class QwenImage1:
         for module in (self.encoder, self.transformer, self.vae):
             module.to(device).eval().requires_grad_(False)
         self.language = open_language(self.encoder, self.processor, device, new=tuple(told["missing_keys"]))
-        self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
+        self._adapters = Adapters(self.transformer, scheduler, _read_lora)
         self._heads: Recent[Head] = Recent(keep)
         self._picture_token = self.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._mean = channels(self.vae.config.latents_mean, device, dtype)
         self._std = channels(self.vae.config.latents_std, device, dtype)
         self._costs = _Costs(self)
+
+    def adopt(self, name: str, file: Path, schedule: Mapping[str, float]) -> None:
+        """See `Family.adopt`."""
+        self._adapters.add(name, file, schedule)
+        self.transformer.to(self.device, self.dtype).requires_grad_(False)
 
     # -- what it costs
 
@@ -283,6 +291,7 @@ class QwenImage1:
     def prefill(self, plan: Plan, conditions: Conditions) -> Prefix:
         """See `Family.prefill`. No keys and values outlive a step here; projections and rotary tables do."""
         model = self.transformer
+        self._adapters.wear(plan.adapter)
         sizes = (plan.drawn, *plan.inputs)
         shapes = [(1, size.height // _PIXELS, size.width // _PIXELS) for size in sizes]
         negative = None if conditions.negative is None else self._branch(conditions.negative, shapes)
@@ -311,7 +320,7 @@ class QwenImage1:
         depth = self.transformer.config.in_channels // 4
         noise = torch.randn((1, 1, depth, rows, columns), generator=generator, dtype=self.dtype)
         latents = _pack(noise[:, 0]).to(self.device)
-        scheduler = copy.deepcopy(self.scheduler)
+        scheduler = copy.deepcopy(self._adapters.scheduler(plan.adapter))
         sigmas = np.linspace(1.0, 1 / plan.steps, plan.steps)
         mu = shift(scheduler.config, latents.shape[1])
         scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=mu)
@@ -326,6 +335,7 @@ class QwenImage1:
     def step(self, plan: Plan, lanes: Sequence[LanePicture]) -> None:
         """See `Family.step`. All lanes belong to one work and stand at one step."""
         prefix = lanes[0].prefix
+        self._adapters.wear(plan.adapter)
         latents = lanes[0].latents if len(lanes) == 1 else torch.cat([lane.latents for lane in lanes])
         times = [lane.scheduler.timesteps[lane.done] for lane in lanes]
         # In the order of the stock loop: rounded to the latents' format before the division.
@@ -379,6 +389,23 @@ class QwenImage1:
         latents = _unpack(lane.latents, plan.drawn)[:, :, None].to(self.vae.dtype)
         pixels = flat.draw(self.vae, latents * self._std + self._mean)[0, :, 0]
         return from_canvas(to_picture(pixels), plan.work.size, crop=not plan.work.inputs)
+
+
+def _read_lora(file: Path, transformer: Any, name: str) -> None:
+    """A LoRA as the stock pipelines read it, in any of the key styles they know. Raises ValueError."""
+    loader = QwenImageLoraLoaderMixin
+    state, about = loader.lora_state_dict(
+        str(file.parent),
+        weight_name=file.name,
+        use_safetensors=True,
+        local_files_only=True,
+        return_lora_metadata=True,
+    )
+    known = {place for place, _ in transformer.named_modules()}
+    strange = [key for key in state if key.removeprefix("transformer.").partition(".lora_")[0] not in known]
+    if strange or not state:
+        raise ValueError(f"{file.name} is not for this transformer, which has no {', '.join(strange[:3])}")
+    loader.load_lora_into_transformer(state, transformer, adapter_name=name, metadata=about)
 
 
 def _guided(towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:

@@ -18,7 +18,7 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,8 @@ from transformers import Qwen3VLForConditionalGeneration
 from danqing.core.raster import Raster, Size
 from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, on_white, to_canvas
-from danqing.engine.families.common import channels, shift, to_picture, without_marks
 from danqing.engine.families.contract import NotFinite, Plan, skipped
+from danqing.engine.families.qwen import channels, shift, to_picture, without_marks
 from danqing.engine.inpaint import Kept, cells
 from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
@@ -187,6 +187,10 @@ class QwenImage21:
     def _system_tokens(self) -> int:
         message = [{"role": "system", "content": [{"type": "text", "text": SYSTEM}]}]
         return len(self.processor.apply_chat_template(message, tokenize=True, return_dict=False)[0])
+
+    def adopt(self, name: str, file: Path, schedule: Mapping[str, float]) -> None:  # noqa: ARG002
+        """See `Family.adopt`. The libraries read none for this architecture yet."""
+        raise ValueError("a Qwen-Image-2.1 checkpoint takes no adapters")
 
     # -- what it costs
 

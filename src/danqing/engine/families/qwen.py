@@ -17,8 +17,11 @@ _MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 
 def without_marks(prompt: str) -> str:
     """The prompt without the marks that stand for pictures: in a prompt they have no meaning."""
-    for mark in _MARKS:
-        prompt = prompt.replace(mark, "")
+    before = None
+    while before != prompt:  # what is left when a mark is cut out may be another one
+        before = prompt
+        for mark in _MARKS:
+            prompt = prompt.replace(mark, "")
     return prompt
 
 
