@@ -89,13 +89,21 @@ class _Call:
         self.started = False
         self.status = GONE
         self._send = send
+        self._arrived, self._began = time.time(), time.perf_counter()
+        self._timed = plain(scope["path"]).startswith((API, COMPATIBLE))
         scope["state"] = {**scope.get("state", {}), "request_id": self.id, "named": self.id == given}
 
     async def send(self, message: Message) -> None:
-        """Send on, with the request's id among the headers."""
+        """Send on, with the request's id among the headers, and the service's own three of time, in milliseconds."""
         if message["type"] == "http.response.start":
             self.started, self.status = True, message["status"]
-            MutableHeaders(scope=message)["X-Request-ID"] = self.id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.id
+            if self._timed:
+                cost = time.perf_counter() - self._began
+                headers["req-arrive-time"] = str(int(self._arrived * 1000))
+                headers["resp-start-time"] = str(int((self._arrived + cost) * 1000))
+                headers["req-cost-time"] = str(int(cost * 1000))
         await self._send(message)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
+import httpx
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from danqing.core.errors import QueueFull
-from danqing.wire.guard import Crowd, plain
+from danqing.wire.guard import Crowd, Guard, plain
 
 E1 = "/api/v1/services/aigc/multimodal-generation/generation"
 
@@ -59,3 +64,29 @@ def test_a_place_is_given_back_whatever_happens() -> None:
     with crowd.inside({"client": ("203.0.113.9", 1)}):
         assert crowd.size == 1
     assert crowd.size == 0
+
+
+async def answered(path: str) -> httpx.Headers:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        until = time.perf_counter() + 0.02
+        while time.perf_counter() < until:
+            pass
+        await Response("{}")(scope, receive, send)
+
+    guard = Guard(slow, answer=lambda *_: Response(), observe=lambda *_: None, crowd=Crowd())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://test") as client:
+        return (await client.get(path)).headers
+
+
+async def test_answers_of_the_dialect_tell_when_they_were_asked_for_and_what_they_took() -> None:
+    before = int(time.time() * 1000)
+    headers = await answered("/any/prefix" + E1)
+    arrived, began, cost = (
+        int(headers[name]) for name in ("req-arrive-time", "resp-start-time", "req-cost-time")
+    )
+    assert before <= arrived < began <= int(time.time() * 1000) + 1
+    assert 20 <= cost <= began - arrived + 1
+
+
+async def test_other_answers_do_not() -> None:
+    assert not {"req-arrive-time", "req-cost-time"} & set(await answered("/health"))
