@@ -78,7 +78,9 @@ class Arrivals:
                     self._at_hand.add(arrival.job_id)
                     group.create_task(self._settle(arrival))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._bell.wait(), LOOK_AGAIN)
+                    # not `wait_for`: until Python 3.12 it may take a cancel for its answer, and this would never end
+                    async with asyncio.timeout(LOOK_AGAIN):
+                        await self._bell.wait()
 
     async def _next(self) -> list[Arrival]:
         room = AT_ONCE - len(self._at_hand)

@@ -158,7 +158,9 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), BEAT_SECONDS)
+                # not `wait_for`: until Python 3.12 it may take a cancel for its answer, and the beat would never end
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await self._told.wait()
             self._told.clear()
             beats = tuple(Pulse(m.lease.token, m.step, m.steps, m.left) for m in self._held.values())
             if beats:

@@ -154,3 +154,19 @@ async def test_a_worker_outlives_a_server_that_goes_and_comes(tmp_path: Path) ->
             job_id = await place.submit()
             assert (await place.job(job_id)).state is State.SUCCEEDED
         await second.stop()
+
+
+async def test_a_worker_that_hears_something_just_as_it_stops_still_stops(place: Place) -> None:
+    client, engine = place.client(), FakeEngine()
+    for turns in range(6):
+        name = f"w{turns}"
+        worker = Worker(engine, client, hello(name), room=2, clock=RealClock())
+        task = asyncio.ensure_future(worker.run())
+        await eventually(lambda name=name: any(seat.worker == name for seat in place.desk.workers()))
+        worker.stop()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        worker._told.set()
+        await asyncio.wait_for(task, 5.0)
+    await client.close()
+    engine.close()
