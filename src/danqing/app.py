@@ -184,7 +184,8 @@ def run_worker(
     profile = load_profile(profile_name)
 
     def opened() -> Opened:
-        engine = open_engine(profile, device, threads, policy=settings.engine.policy)
+        calibration = settings.data / "calibration" / f"{profile.name}-{device}.json"
+        engine = open_engine(profile, device, threads, policy=settings.engine.policy, calibration=calibration)
         aides = replace(_aides(settings, profile, engine.speaker), most_inputs=engine.most_inputs)
         return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
 

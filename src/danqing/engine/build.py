@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from danqing.engine.calibration import keep, recalled
 from danqing.engine.load import Device, load_family
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
@@ -15,17 +18,33 @@ SATURATION = {"cpu": Saturation(half=36), "cuda": Saturation(half=600), "mps": S
 
 
 def open_engine(
-    profile: Profile, device: str = "auto", threads: int | None = None, *, policy: str = "promise"
+    profile: Profile,
+    device: str = "auto",
+    threads: int | None = None,
+    *,
+    policy: str = "promise",
+    calibration: Path | None = None,
 ) -> StepEngine:
     """Load every checkpoint of the profile and return an idle engine. `threads` are torch's on a CPU (a setting of
-    the whole process: call this in a process of the engine's own). Raises BadCheckpoint, or ValueError for an
-    unknown device or policy."""
+    the whole process: call this in a process of the engine's own); `calibration` is the file where what is learned of
+    the device's speed is kept. Raises BadCheckpoint, or ValueError for an unknown device or policy."""
     if threads is not None:
         torch.set_num_threads(threads)
     found = find_device(device)
     order = order_for(found.kind, policy)
     families = {name: load_family(checkpoint, found) for name, checkpoint in profile.checkpoints.items()}
-    return StepEngine(profile, families, policy=order, room=make_room(found.kind))
+    room = make_room(found.kind)
+    if calibration is None:
+        return StepEngine(profile, families, policy=order, room=room)
+    about = f"{found.name}, {torch.get_num_threads()} threads, {profile.name}"
+    return StepEngine(
+        profile,
+        families,
+        policy=order,
+        room=room,
+        costs=recalled(calibration, about),
+        keep=lambda costs: keep(calibration, about, costs.rates()),
+    )
 
 
 def order_for(kind: str, policy: str = "promise") -> Policy:

@@ -70,6 +70,10 @@ class Running:
         return self.plan.work.token
 
 
+_NEW = 32
+"""Measurements that are worth a file, while the engine goes on."""
+
+
 class StepEngine:
     """Makes pictures (`core.ports.Engine`). `families` are loaded modules by checkpoint name; `now` is a
     monotonic clock in seconds. The thread starts with the first work; `tick` is public so that tests can turn
@@ -83,9 +87,13 @@ class StepEngine:
         policy: Policy,
         room: Room,
         now: Callable[[], float] = time.monotonic,
+        costs: Costs | None = None,
+        keep: Callable[[Costs], None] | None = None,
     ) -> None:
-        """An idle engine."""
-        self.profile, self.policy, self.costs = profile, policy, Costs()
+        """An idle engine. `costs` are what is known of the device's speed already; `keep` is handed them when there is
+        something new and nothing else to do, and at the end."""
+        self.profile, self.policy = profile, policy
+        self.costs, self._keep, self._kept = costs or Costs(), keep, 0
         self._shares = Shares()
         self._families, self._room, self._now = families, room, now
         self._hear: Hear = _nobody
@@ -157,6 +165,7 @@ class StepEngine:
             self._bell.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        self._remember()
         self._talks.end()
 
     # -- the engine's thread
@@ -164,10 +173,17 @@ class StepEngine:
     def _run(self) -> None:
         while not self._closed:
             if not self.tick():
+                self._remember()
                 with self._bell:
                     self._bell.wait_for(
                         lambda: self._closed or self._arrivals or self._cancels or self._talks
                     )
+
+    def _remember(self) -> None:
+        """Have what was learned kept, if there is anything new."""
+        if self._keep is not None and self.costs.lessons - self._kept >= (1 if self._closed else _NEW):
+            self._keep(self.costs)
+            self._kept = self.costs.lessons
 
     def tick(self) -> bool:
         """Take in what came, do one unit of work, and before it one of a text that somebody waits for; False if there

@@ -7,6 +7,7 @@ as two."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -97,17 +98,41 @@ class Costs:
         """`memory` is the weight of the newest measurement against all before."""
         self._memory = memory
         self._rates: dict[tuple[Stage, int], float] = {}
+        self._error: float | None = None
+        self.lessons = 0
+        """How many measurements were taken in."""
 
     def learn(self, bill: Bill, seconds: float) -> None:
         """Take in that the work of `bill` took `seconds`. Empty bills and clocks that stood still teach
         nothing."""
         if bill.flops <= 0 or seconds <= 0:
             return
+        self.lessons += 1
+        predicted = self.seconds(bill)
+        if predicted is not None:
+            missed = abs(predicted - seconds) / seconds
+            self._error = missed if self._error is None else self._error + 0.02 * (missed - self._error)
         key = (bill.stage, self._bin(bill))
         rate = bill.flops / seconds
         known = self._rates.get(key)
         # Rates are averaged as times are (harmonically), so one slow outlier weighs as it delays.
         self._rates[key] = rate if known is None else 1 / ((1 - self._memory) / known + self._memory / rate)
+
+    @property
+    def error(self) -> float | None:
+        """By what share of the measured time predictions were wrong lately; None before the first."""
+        return self._error
+
+    def rates(self) -> tuple[tuple[Stage, int, float], ...]:
+        """All that was learned: stage, bin of size, FLOP a second."""
+        return tuple((stage, size, rate) for (stage, size), rate in self._rates.items())
+
+    def recall(self, rates: Iterable[tuple[Stage, int, float]]) -> None:
+        """Begin with what was learned before. Raises ValueError for a rate that is none."""
+        for stage, size, rate in rates:
+            if not 0 < rate < math.inf:
+                raise ValueError(f"no throughput: {rate}")
+            self._rates[stage, size] = rate
 
     def seconds(self, bill: Bill) -> float | None:
         """Predicted seconds: by the nearest size of that stage, else by the slowest other stage; None if

@@ -214,7 +214,8 @@ class SqliteStore:
             if job is None or final(job.state) or seconds <= 0:
                 return job
             with suppress(TimeoutError):
-                await asyncio.wait_for(bell.wait(), seconds)
+                async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 may swallow a cancel
+                    await bell.wait()
             return await self.get(tenant, job_id)
 
     async def find(self, tenant: str, search: Search, *, skip: int, limit: int) -> Page:
@@ -259,7 +260,8 @@ class SqliteStore:
                 if leases or cancelled or left <= 0:
                     return News(leases, cancelled)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(bell.wait(), min(left, _LOOK_AGAIN))
+                    async with asyncio.timeout(min(left, _LOOK_AGAIN)):
+                        await bell.wait()
 
     async def _claim(self, worker: str, room: int) -> tuple[Lease, ...]:
         answer = self._put("claim", lambda conn: life.claim(conn, worker, room, self._moment()), synced=False)
