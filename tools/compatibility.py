@@ -182,9 +182,14 @@ def _endpoints(models: Mapping[str, Model]) -> str:
         partly = {model.family for model in served if model.family not in _whole(models, route)}
         shown = [f"{name} (some)" if any(FAMILIES[key] == name for key in partly) else name for name in names]
         rows.append((short, f"`POST {path}`", how, "; ".join(shown)))
-    return "## Endpoints\n\nUnder any prefix, with or without a slash at the end.\n\n" + _table(
-        ("endpoint", "path", "answers", "families"), rows
-    )
+    table = _table(("endpoint", "path", "answers", "families"), rows)
+    return f"## Endpoints\n\nUnder any prefix, with or without a slash at the end.\n\n{table}\n{LINKS}"
+
+
+LINKS = """Links to results begin with the scheme and host that the request was sent to, so that whoever could ask can
+fetch; with `server.public_url` they begin with that instead. They work for 24 hours, without a key. The hosted
+service's links name a host of its object store: a client that checks for that host must be told yours.
+"""
 
 
 def _whole(models: Mapping[str, Model], route: str) -> set[str]:
