@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 
-from bench import alone, serving, tasks
+from bench import alone, alone_1x, serving, tasks
 
 
 def commit() -> str:
@@ -24,10 +24,10 @@ def main() -> None:
         f"commit {commit()}, load average {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores, torch on one thread"
     )
     figures: dict[str, float] = {}
-    ratio = alone.measure()
+    ratio = alone.measure() | alone_1x.measure()
     figures.update(serving.measure())
     figures.update(tasks.measure())
-    figures["alone_min_ratio"] = ratio["alone_min_ratio"]
+    figures |= {name: ratio[name] for name in ("alone_min_ratio", "alone_1x_ratio", "vae_ratio")}
     for name, value in figures.items():
         print(f"{name:24} {value}")
     print(f"load average at the end {os.getloadavg()[0]:.2f}")

@@ -6,6 +6,7 @@ They draw noise; tests on them assert equality, shapes and order, never looks.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Q
 from danqing.engine.processor import StillImageProcessor
 from tests.support.tiny import TEMPLATE, byte_tokenizer
 
-CHANNELS = 8
 PIPELINES = {
     "paint": QwenImagePipeline,
     "edit": QwenImageEditPipeline,
@@ -31,7 +31,23 @@ PIPELINES = {
 }
 
 
-def tiny_1x(folder: Path, kind: str, *, told_clean: bool = False) -> Path:
+@dataclass(frozen=True, slots=True)
+class Shape1x:
+    """The sizes that set what a request costs. The default is as small as the classes allow."""
+
+    layers: int = 2
+    heads: int = 2
+    head: int = 16
+    axes: tuple[int, int, int] = (4, 6, 6)
+    channels: int = 8
+    vae: int = 8
+
+
+BENCH_SHAPE = Shape1x(layers=6, heads=4, head=64, axes=(8, 28, 28), channels=16, vae=32)
+"""Large enough that times are those of matrices and convolutions, and not of Python."""
+
+
+def tiny_1x(folder: Path, kind: str, shape: Shape1x = Shape1x(), *, told_clean: bool = False) -> Path:
     """Build the checkpoint of one of `PIPELINES` in `folder`; `told_clean` as in Edit-2511 (`zero_cond_t`)."""
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
@@ -44,10 +60,10 @@ def tiny_1x(folder: Path, kind: str, *, told_clean: bool = False) -> Path:
             max_image_seq_len=8192,
             shift_terminal=0.02,
         ),
-        "vae": _vae(),
+        "vae": _vae(shape),
         "text_encoder": _encoder(tokenizer),
         "tokenizer": tokenizer,
-        "transformer": _transformer(told_clean),
+        "transformer": _transformer(shape, told_clean),
     }
     if kind != "paint":
         parts["processor"] = _processor(tokenizer)
@@ -97,26 +113,33 @@ def _encoder(tokenizer: Any) -> Any:
     return Qwen2_5_VLForConditionalGeneration(config).eval()
 
 
-def _transformer(told_clean: bool) -> Any:
+def _transformer(shape: Shape1x, told_clean: bool) -> Any:
     return QwenImageTransformer2DModel(
-        in_channels=4 * CHANNELS,
-        out_channels=CHANNELS,
-        num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
+        in_channels=4 * shape.channels,
+        out_channels=shape.channels,
+        num_layers=shape.layers,
+        attention_head_dim=shape.head,
+        num_attention_heads=shape.heads,
         joint_attention_dim=32,
-        axes_dims_rope=(4, 6, 6),
+        axes_dims_rope=shape.axes,
         zero_cond_t=told_clean,
     ).eval()
 
 
-def _vae() -> Any:
+def _vae(shape: Shape1x) -> Any:
     return AutoencoderKLQwenImage(
-        base_dim=8,
-        z_dim=CHANNELS,
+        base_dim=shape.vae,
+        z_dim=shape.channels,
         dim_mult=[1, 1, 1, 1],
         num_res_blocks=1,
         temperal_downsample=[False, True, True],
-        latents_mean=[0.1] * CHANNELS,
-        latents_std=[1.5] * CHANNELS,
+        latents_mean=[0.1] * shape.channels,
+        latents_std=[1.5] * shape.channels,
     ).eval()
+
+
+def tell_kinds(module: Any, args: Any, given: dict[str, Any]) -> Any:
+    """A hook before a stock pipeline's encoder: which tokens are pictures (diffusers issue 14194)."""
+    if given.get("image_grid_thw") is not None and given.get("mm_token_type_ids") is None:
+        given["mm_token_type_ids"] = (given["input_ids"] == module.config.image_token_id).int()
+    return args, given

@@ -26,7 +26,7 @@ from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.processor import build_processor
 from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
 from danqing.schedule.policy import by_turn
-from tests.support.tiny_1x import tiny_1x
+from tests.support.tiny_1x import tell_kinds, tiny_1x
 from tests.unit.engine.conftest import SIDE, SQUARE, STEPS, Crank, make_work, picture
 from tests.unit.engine.test_exactness import difference, pictures, run
 from tests.unit.engine.test_inpaint import levels, mask_of
@@ -47,13 +47,6 @@ class Pair:
 
     def crank(self, **more: Any) -> Crank:
         return Crank(self.profile, self.family, **more)
-
-
-def _tell_kinds(module: Any, args: Any, given: dict[str, Any]) -> Any:
-    """The mend for the stock pipelines: which tokens are pictures."""
-    if given.get("image_grid_thw") is not None and given.get("mm_token_type_ids") is None:
-        given["mm_token_type_ids"] = (given["input_ids"] == module.config.image_token_id).int()
-    return args, given
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +75,7 @@ def _pair(folder: Path, name: str) -> Pair:
     given = {} if kind == "paint" else {"processor": build_processor(folder)}
     stock = DiffusionPipeline.from_pretrained(folder, **given)
     stock.set_progress_bar_config(disable=True)
-    stock.text_encoder.register_forward_pre_hook(_tell_kinds, with_kwargs=True)
+    stock.text_encoder.register_forward_pre_hook(tell_kinds, with_kwargs=True)
     family = QwenImage1(folder, torch.device("cpu"), torch.float32, keep=1 << 24)
     native = Native(multiple=16, input_area=READ)
     checkpoint = Checkpoint("tiny", str(folder), native, Relation.MINIATURE, "Apache-2.0")
