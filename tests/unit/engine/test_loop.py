@@ -17,7 +17,8 @@ from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped
 from danqing.core.raster import Size
 from danqing.engine.families.contract import Plan
-from danqing.engine.families.qwen_image_21 import LanePicture, Prefix, QwenImage21
+from danqing.engine.families.qwen import LanePicture
+from danqing.engine.families.qwen_image_21 import Prefix, QwenImage21
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import Need, Room
 from danqing.profiles.loader import Preset, Profile
@@ -29,7 +30,7 @@ from tests.unit.engine.conftest import STEPS, Crank, make_work
 class Spoilt(QwenImage21):
     """Noise of seed 666 is not a number, and the encoder cannot read the word "crash"."""
 
-    def begin(self, plan: Plan, prefix: Prefix, index: int) -> LanePicture:
+    def begin(self, plan: Plan, prefix: Prefix, index: int) -> LanePicture[Prefix]:
         lane = super().begin(plan, prefix, index)
         if plan.work.seed == 666:
             lane.latents = lane.latents * float("nan")
@@ -49,7 +50,7 @@ class Watched(QwenImage21):
         self.begun: list[weakref.ref[torch.Tensor]] = []
         self.batches: list[int] = []
 
-    def step(self, plan: Plan, lanes: Sequence[LanePicture]) -> None:
+    def step(self, plan: Plan, lanes: Sequence[LanePicture[Prefix]]) -> None:
         super().step(plan, lanes)
         self.batches.append(len(lanes))
         self.begun.extend(weakref.ref(lane.latents) for lane in lanes)

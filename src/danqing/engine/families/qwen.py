@@ -1,18 +1,213 @@
-"""What the Qwen-Image families share: marks in prompts, the schedule's shift, statistics of latents, levels of pixels.
-Knows none of them."""
+"""What the Qwen-Image families do alike: noise, steps, guidance's two branches, what is held to an input, delivery.
+
+A family says how its transformer is asked for a velocity, and how its pictures become latents and back. Knows none of
+them by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 
-from danqing.engine.families.contract import NotFinite
+from danqing.core.raster import Raster, Size
+from danqing.engine.cache import Recent
+from danqing.engine.canvas import from_canvas, to_canvas
+from danqing.engine.families.contract import NotFinite, Plan, skipped
+from danqing.engine.inpaint import Kept, cells
+from danqing.schedule.cost import Bill, Stage
 
+PIXELS = 16
+"""Pixels to a side of one latent token."""
 _MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+
+
+class Costs(Protocol):
+    """The bills of a checkpoint's stages."""
+
+    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: bool) -> Bill:
+        """See `Family.bill`. `known`: what comes before the prompt is remembered."""
+        ...
+
+    def passing(self, plan: Plan) -> int:
+        """See `Family.passing`."""
+        ...
+
+
+class Shared(Protocol):
+    """What all steps of a work's pictures share: two branches of the family's own, the second for guidance, and the
+    input that the pictures are held to, if they are."""
+
+    @property
+    def positive(self) -> Any:
+        """Towards the prompt."""
+        ...
+
+    @property
+    def negative(self) -> Any:
+        """Away from the negative one; None without guidance."""
+        ...
+
+    @property
+    def kept(self) -> Kept | None:
+        """See `Kept`."""
+        ...
+
+
+P = TypeVar("P", bound=Shared)
+
+
+@dataclass(slots=True)
+class LanePicture(Generic[P]):
+    """One picture in progress: latents (1, tokens, channels) and the noise they began as, its own scheduler, and at
+    which of its steps it stands."""
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    scheduler: Any
+    prefix: P
+    done: int = 0
+
+
+class Painter(ABC, Generic[P]):
+    """The stages that are alike. `most_inputs` is the most input pictures that the kind looks at together."""
+
+    most_inputs: int
+    device: torch.device
+    dtype: torch.dtype
+    processor: Any
+    _costs: Costs
+    _heads: Recent[Any]
+    _sigmas: list[float] | None = None
+    """A distilled checkpoint's own noise levels."""
+
+    # -- what a family says of itself
+
+    @abstractmethod
+    def _scheduler(self, plan: Plan) -> Any:
+        """The scheduler of a work, to be copied."""
+
+    @abstractmethod
+    def _noise(self, plan: Plan, generator: torch.Generator) -> torch.Tensor:
+        """Noise of a picture, on the CPU, as latent tokens (1, tokens, channels)."""
+
+    @abstractmethod
+    def _velocity(self, latents: torch.Tensor, t: torch.Tensor, prefix: P, branch: Any) -> torch.Tensor:
+        """What the transformer answers for latents (lanes, tokens, channels) at times (lanes,) from 0 to 1."""
+
+    @abstractmethod
+    def _guided(self, towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:
+        """Classifier-free guidance, as the stock pipeline of the family mixes the two velocities."""
+
+    @abstractmethod
+    def _latents(self, picture: Image.Image) -> torch.Tensor:
+        """An RGBA canvas as normalised latents (1, tokens, channels)."""
+
+    @abstractmethod
+    def _pixels(self, plan: Plan, latents: torch.Tensor) -> torch.Tensor:
+        """Finished latents as a picture (channels, height, width) in [-1, 1]."""
+
+    def _dress(self, plan: Plan) -> None:  # most have nothing to put on
+        """Before the transformer is asked anything for a work."""
+
+    # -- what it costs
+
+    def steps(self, plan: Plan) -> int:
+        """See `Family.steps`. Where the noise levels are the checkpoint's own, their number is the steps'."""
+        return self._all_steps(plan) - skipped(plan, self._all_steps(plan))
+
+    def _all_steps(self, plan: Plan) -> int:
+        return len(self._sigmas) if self._sigmas else plan.steps
+
+    def tokens(self, plan: Plan) -> int:
+        """See `Family.tokens`."""
+        return latent_tokens(plan.drawn)
+
+    def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:
+        """See `Family.bill`."""
+        return self._costs.bill(plan, stage, lanes, known=head_key(plan) in self._heads)
+
+    def passing(self, plan: Plan) -> int:
+        """See `Family.passing`."""
+        return self._costs.passing(plan)
+
+    # -- what both read alike
+
+    def _ids(self, text: str) -> torch.Tensor:
+        ids: torch.Tensor = self.processor.tokenizer(text, return_tensors="pt").input_ids
+        return ids.to(self.device)
+
+    def _kept(self, plan: Plan) -> Kept | None:
+        """The input that the pictures are held to, as it is read at their own size."""
+        work = plan.work
+        if not work.inputs or (work.mask is None and plan.strength >= 1.0):
+            return None
+        rows, columns = plan.drawn.height // PIXELS, plan.drawn.width // PIXELS
+        edited = None if work.mask is None else cells(work.mask, rows, columns).to(self.device)
+        return Kept(self._latents(to_canvas(work.inputs[work.edited], plan.drawn)), edited)
+
+    # -- steps
+
+    @torch.inference_mode()
+    def begin(self, plan: Plan, prefix: P, index: int) -> LanePicture[P]:
+        """See `Family.begin`. Noise comes from a CPU generator, so it is the same on every device."""
+        noise = self._noise(plan, torch.Generator("cpu").manual_seed(plan.work.seed + index)).to(self.device)
+        scheduler = copy.deepcopy(self._scheduler(plan))
+        steps = self._all_steps(plan)
+        first = skipped(plan, steps)
+        sigmas = self._sigmas or np.linspace(1.0, 1 / steps, steps)
+        scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=shift(scheduler.config, noise.shape[1]))
+        scheduler.set_begin_index(first)
+        latents = noise
+        if prefix.kept is not None and first:
+            latents = prefix.kept.noised(noise, scheduler.sigmas[first])
+        return LanePicture(latents, noise, scheduler, prefix, done=first)
+
+    @torch.inference_mode()
+    def step(self, plan: Plan, lanes: Sequence[LanePicture[P]]) -> None:
+        """See `Family.step`. All lanes belong to one work and stand at one step."""
+        self._dress(plan)
+        prefix = lanes[0].prefix
+        latents = lanes[0].latents if len(lanes) == 1 else torch.cat([lane.latents for lane in lanes])
+        times = [lane.scheduler.timesteps[lane.done] for lane in lanes]
+        # In the order of the stock loop: rounded to the latents' format before the division.
+        t = torch.stack(times).to(latents.dtype) / 1000
+        velocity = self._velocity(latents, t, prefix, prefix.positive)
+        if prefix.negative is not None:
+            away = self._velocity(latents, t, prefix, prefix.negative)
+            velocity = self._guided(velocity, away, plan.guidance)
+        for place, (lane, time) in enumerate(zip(lanes, times, strict=True)):
+            part = velocity[place : place + 1]
+            lane.latents = lane.scheduler.step(part, time, lane.latents, return_dict=False)[0]
+            lane.done += 1
+            if prefix.kept is not None:
+                lane.latents = prefix.kept.held(lane.latents, lane.noise, lane.scheduler.sigmas[lane.done])
+            if not torch.isfinite(lane.latents).all():
+                raise NotFinite("the latents are no longer finite numbers")
+
+    # -- decode
+
+    @torch.inference_mode()
+    def decode(self, plan: Plan, lane: LanePicture[P]) -> Raster:
+        """See `Family.decode`. Without inputs a surplus is cut off; with inputs the framing is kept by resizing."""
+        pixels = self._pixels(plan, lane.latents)
+        return from_canvas(_picture(pixels), plan.work.size, crop=not plan.work.inputs)
+
+
+def latent_tokens(size: Size) -> int:
+    """Latent tokens of a picture."""
+    return size.area // PIXELS**2
+
+
+def head_key(plan: Plan) -> Hashable:
+    """What everything before the prompt depends on, beside the checkpoint, and whose it is."""
+    return plan.work.tenant, plan.digests, plan.inputs
 
 
 def without_marks(prompt: str) -> str:
@@ -38,7 +233,7 @@ def channels(values: Sequence[float], device: torch.device, dtype: torch.dtype) 
     return torch.tensor(values).view(1, -1, 1, 1, 1).to(device, dtype)
 
 
-def to_picture(pixels: torch.Tensor) -> Image.Image:
+def _picture(pixels: torch.Tensor) -> Image.Image:
     """A decoded picture (channels, height, width) in [-1, 1], rounded to levels. Raises NotFinite."""
     if not torch.isfinite(pixels).all():
         raise NotFinite("the decoded picture has numbers that are not finite")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,20 +27,18 @@ from diffusers.loaders import QwenImageLoraLoaderMixin
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from danqing.core.raster import Raster, Size
+from danqing.core.raster import Size
 from danqing.engine import flat
 from danqing.engine.adapters import Adapters
 from danqing.engine.cache import Recent
-from danqing.engine.canvas import from_canvas, of_area, on_white, to_canvas
-from danqing.engine.families.contract import NotFinite, Plan, skipped
-from danqing.engine.families.qwen import channels, shift, to_picture, without_marks
-from danqing.engine.inpaint import Kept, cells
+from danqing.engine.canvas import of_area, on_white, to_canvas
+from danqing.engine.families.contract import Plan
+from danqing.engine.families.qwen import PIXELS, Painter, channels, head_key, latent_tokens, without_marks
+from danqing.engine.inpaint import Kept
 from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, JointStreams, Stage
 
-_PIXELS = 16
-"""Pixels to a side of one latent token: eight of the autoencoder, two by two packed."""
 _LOOK_SHARE = (384 / 1024) ** 2
 """Of the pixels that the autoencoder reads of an input, the encoder sees this part: 384² of 1024² (Edit-Plus)."""
 _MOST_TEXT = 1024
@@ -137,19 +135,7 @@ class Prefix:
     kept: Kept | None
 
 
-@dataclass(slots=True)
-class LanePicture:
-    """One picture in progress: latents (1, tokens, channels) and the noise they began as, its own scheduler, and how
-    many steps are done."""
-
-    latents: torch.Tensor
-    noise: torch.Tensor
-    scheduler: Any
-    prefix: Prefix
-    done: int = 0
-
-
-class QwenImage1:
+class QwenImage1(Painter[Prefix]):
     """The stages of one loaded checkpoint."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, keep: int = 0) -> None:
@@ -183,24 +169,6 @@ class QwenImage1:
         self._adapters.add(name, file, schedule)
         self.transformer.to(self.device, self.dtype).requires_grad_(False)
 
-    # -- what it costs
-
-    def steps(self, plan: Plan) -> int:
-        """See `Family.steps`."""
-        return plan.steps - skipped(plan, plan.steps)
-
-    def tokens(self, plan: Plan) -> int:
-        """See `Family.tokens`."""
-        return _tokens(plan.drawn)
-
-    def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:
-        """See `Family.bill`."""
-        return self._costs.bill(plan, stage, lanes, known=_key(plan) in self._heads)
-
-    def passing(self, plan: Plan) -> int:
-        """See `Family.passing`."""
-        return self._costs.passing(plan)
-
     # -- encode
 
     @torch.inference_mode()
@@ -208,22 +176,13 @@ class QwenImage1:
         """See `Family.encode`."""
         head = None
         if plan.work.inputs:
-            head = self._heads.get(_key(plan))
+            head = self._heads.get(head_key(plan))
             if head is None:
                 head = self._look(plan)
-                self._heads.put(_key(plan), head, _weight(head))
+                self._heads.put(head_key(plan), head, _weight(head))
         positive = self._read(plan.work.prompt, head)
         negative = None if plan.negative is None else self._read(plan.negative, head)
         return Conditions(positive, negative, None if head is None else head.latents, self._kept(plan))
-
-    def _kept(self, plan: Plan) -> Kept | None:
-        """The input that the pictures are held to, as it is read at their own size."""
-        work = plan.work
-        if not work.inputs or (work.mask is None and plan.strength >= 1.0):
-            return None
-        rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
-        edited = None if work.mask is None else cells(work.mask, rows, columns).to(self.device)
-        return Kept(self._latents(to_canvas(work.inputs[work.edited], plan.drawn)), edited)
 
     def _look(self, plan: Plan) -> Head:
         """The input pictures through the encoder (with its vision tower) and the autoencoder, each at its size."""
@@ -274,10 +233,6 @@ class QwenImage1:
         )
         return torch.cat([head.states, states.last_hidden_state], dim=1)[:, self.template.cut :]
 
-    def _ids(self, text: str) -> torch.Tensor:
-        ids: torch.Tensor = self.processor.tokenizer(text, return_tensors="pt").input_ids
-        return ids.to(self.device)
-
     def _latents(self, picture: Image.Image) -> torch.Tensor:
         """A canvas, on white, as normalised and packed latents (1, tokens, channels)."""
         levels = np.asarray(on_white(picture), dtype=np.float32) / 255.0
@@ -291,16 +246,16 @@ class QwenImage1:
     def prefill(self, plan: Plan, conditions: Conditions) -> Prefix:
         """See `Family.prefill`. No keys and values outlive a step here; projections and rotary tables do."""
         model = self.transformer
-        self._adapters.wear(plan.adapter)
+        self._dress(plan)
         sizes = (plan.drawn, *plan.inputs)
-        shapes = [(1, size.height // _PIXELS, size.width // _PIXELS) for size in sizes]
+        shapes = [(1, size.height // PIXELS, size.width // PIXELS) for size in sizes]
         negative = None if conditions.negative is None else self._branch(conditions.negative, shapes)
         pictures = None if conditions.latents is None else model.img_in(conditions.latents)
         clean = None
         if model.zero_cond_t:
             inputs = 0 if pictures is None else pictures.shape[1]
             marks = torch.tensor([0, 1], dtype=torch.int, device=self.device)
-            counts = torch.tensor([_tokens(plan.drawn), inputs], device=self.device)
+            counts = torch.tensor([latent_tokens(plan.drawn), inputs], device=self.device)
             clean = marks.repeat_interleave(counts)[None]
         positive = self._branch(conditions.positive, shapes)
         return Prefix(positive, negative, pictures, clean, conditions.kept)
@@ -312,46 +267,24 @@ class QwenImage1:
 
     # -- steps
 
-    @torch.inference_mode()
-    def begin(self, plan: Plan, prefix: Prefix, index: int) -> LanePicture:
-        """See `Family.begin`. Noise comes from a CPU generator, so it is the same on every device."""
-        generator = torch.Generator("cpu").manual_seed(plan.work.seed + index)
-        rows, columns = 2 * (plan.drawn.height // _PIXELS), 2 * (plan.drawn.width // _PIXELS)
+    def _scheduler(self, plan: Plan) -> Any:
+        return self._adapters.scheduler(plan.adapter)
+
+    def _dress(self, plan: Plan) -> None:
+        self._adapters.wear(plan.adapter)
+
+    def _noise(self, plan: Plan, generator: torch.Generator) -> torch.Tensor:
+        rows, columns = 2 * (plan.drawn.height // PIXELS), 2 * (plan.drawn.width // PIXELS)
         depth = self.transformer.config.in_channels // 4
         noise = torch.randn((1, 1, depth, rows, columns), generator=generator, dtype=self.dtype)
-        latents = _pack(noise[:, 0]).to(self.device)
-        scheduler = copy.deepcopy(self._adapters.scheduler(plan.adapter))
-        sigmas = np.linspace(1.0, 1 / plan.steps, plan.steps)
-        mu = shift(scheduler.config, latents.shape[1])
-        scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=mu)
-        first = skipped(plan, plan.steps)
-        scheduler.set_begin_index(first)
-        noise = latents
-        if prefix.kept is not None and first:
-            latents = prefix.kept.noised(noise, scheduler.sigmas[first])
-        return LanePicture(latents, noise, scheduler, prefix, done=first)
+        return _pack(noise[:, 0])
 
-    @torch.inference_mode()
-    def step(self, plan: Plan, lanes: Sequence[LanePicture]) -> None:
-        """See `Family.step`. All lanes belong to one work and stand at one step."""
-        prefix = lanes[0].prefix
-        self._adapters.wear(plan.adapter)
-        latents = lanes[0].latents if len(lanes) == 1 else torch.cat([lane.latents for lane in lanes])
-        times = [lane.scheduler.timesteps[lane.done] for lane in lanes]
-        # In the order of the stock loop: rounded to the latents' format before the division.
-        t = torch.stack(times).to(latents.dtype) / 1000
-        velocity = self._velocity(latents, t, prefix, prefix.positive)
-        if prefix.negative is not None:
-            away = self._velocity(latents, t, prefix, prefix.negative)
-            velocity = _guided(velocity, away, plan.guidance)
-        for place, (lane, time) in enumerate(zip(lanes, times, strict=True)):
-            part = velocity[place : place + 1]
-            lane.latents = lane.scheduler.step(part, time, lane.latents, return_dict=False)[0]
-            lane.done += 1
-            if prefix.kept is not None:
-                lane.latents = prefix.kept.held(lane.latents, lane.noise, lane.scheduler.sigmas[lane.done])
-            if not torch.isfinite(lane.latents).all():
-                raise NotFinite("the latents are no longer finite numbers")
+    def _guided(self, towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:
+        """Each token is brought back to the length it has without guidance (`true_cfg_scale`)."""
+        mixed = away + guidance * (towards - away)
+        length = torch.norm(towards, dim=-1, keepdim=True) / torch.norm(mixed, dim=-1, keepdim=True)
+        mended: torch.Tensor = mixed * length
+        return mended
 
     def _velocity(
         self, latents: torch.Tensor, t: torch.Tensor, prefix: Prefix, branch: Branch
@@ -381,14 +314,9 @@ class QwenImage1:
         velocity: torch.Tensor = model.proj_out(model.norm_out(drawn, embedded[:lanes]))
         return velocity
 
-    # -- decode
-
-    @torch.inference_mode()
-    def decode(self, plan: Plan, lane: LanePicture) -> Raster:
-        """See `Family.decode`. Without inputs a surplus is cut off; with inputs the framing is kept by resizing."""
-        latents = _unpack(lane.latents, plan.drawn)[:, :, None].to(self.vae.dtype)
-        pixels = flat.draw(self.vae, latents * self._std + self._mean)[0, :, 0]
-        return from_canvas(to_picture(pixels), plan.work.size, crop=not plan.work.inputs)
+    def _pixels(self, plan: Plan, latents: torch.Tensor) -> torch.Tensor:
+        plane = _unpack(latents, plan.drawn)[:, :, None].to(self.vae.dtype)
+        return flat.draw(self.vae, plane * self._std + self._mean)[0, :, 0]
 
 
 def _read_lora(file: Path, transformer: Any, name: str) -> None:
@@ -408,16 +336,6 @@ def _read_lora(file: Path, transformer: Any, name: str) -> None:
     loader.load_lora_into_transformer(state, transformer, adapter_name=name, metadata=about)
 
 
-def _guided(towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:
-    """Classifier-free guidance, each token brought back to the length it has without (`true_cfg_scale` of the stock
-    pipelines)."""
-    mixed = away + guidance * (towards - away)
-    mended: torch.Tensor = mixed * (
-        torch.norm(towards, dim=-1, keepdim=True) / torch.norm(mixed, dim=-1, keepdim=True)
-    )
-    return mended
-
-
 def _pack(latents: torch.Tensor) -> torch.Tensor:
     """(1, channels, rows, columns) to (1, rows · columns / 4, channels · 4): two by two latents make a token."""
     _, channels, rows, columns = latents.shape
@@ -427,14 +345,9 @@ def _pack(latents: torch.Tensor) -> torch.Tensor:
 
 def _unpack(tokens: torch.Tensor, drawn: Size) -> torch.Tensor:
     """The inverse of `_pack`, for a picture drawn at that size."""
-    rows, columns = drawn.height // _PIXELS, drawn.width // _PIXELS
+    rows, columns = drawn.height // PIXELS, drawn.width // PIXELS
     cells = tokens.view(1, rows, columns, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return cells.reshape(1, -1, rows * 2, columns * 2)
-
-
-def _key(plan: Plan) -> Hashable:
-    """What a head depends on, beside the checkpoint, and whose it is."""
-    return plan.work.tenant, plan.digests, plan.inputs
 
 
 def _weight(head: Head) -> int:
@@ -443,10 +356,6 @@ def _weight(head: Head) -> int:
     for layer in head.memory.layers:
         kept.extend((layer.keys, layer.values))
     return sum(tensor.numel() * tensor.element_size() for tensor in kept)
-
-
-def _tokens(size: Size) -> int:
-    return size.area // _PIXELS**2
 
 
 class _Costs:
@@ -466,8 +375,8 @@ class _Costs:
         """See `Family.bill`. `known`: the pictures are remembered, so only the prompt is read."""
         branches = 1 if plan.negative is None else 2
         looked = sum(size.area for size in plan.inputs) * _LOOK_SHARE
-        words, target = self._words(plan), _tokens(plan.drawn)
-        inputs = sum(_tokens(size) for size in plan.inputs)
+        words, target = self._words(plan), latent_tokens(plan.drawn)
+        inputs = sum(latent_tokens(size) for size in plan.inputs)
         if stage is Stage.ENCODE:
             area = 0 if known else sum(size.area for size in plan.inputs)
             area += plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0
@@ -486,7 +395,7 @@ class _Costs:
     def passing(self, plan: Plan) -> int:
         """Activations of the largest pass: a dozen widths a token in the transformer, four full-size maps in the
         autoencoder."""
-        tokens = self._words(plan) + sum(_tokens(size) for size in (*plan.inputs, plan.drawn))
+        tokens = self._words(plan) + sum(latent_tokens(size) for size in (*plan.inputs, plan.drawn))
         largest = max(size.area for size in (*plan.inputs, plan.drawn))
         return max(12 * tokens * self._block.width * self._item, self._base * largest)
 

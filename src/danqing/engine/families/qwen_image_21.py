@@ -18,7 +18,7 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +35,18 @@ from diffusers.models.transformers.transformer_qwenimage21 import (
 from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration
 
-from danqing.core.raster import Raster, Size
 from danqing.engine.cache import Recent
-from danqing.engine.canvas import from_canvas, on_white, to_canvas
-from danqing.engine.families.contract import NotFinite, Plan, skipped
-from danqing.engine.families.qwen import channels, shift, to_picture, without_marks
-from danqing.engine.inpaint import Kept, cells
+from danqing.engine.canvas import on_white, to_canvas
+from danqing.engine.families.contract import Plan
+from danqing.engine.families.qwen import (
+    PIXELS,
+    Painter,
+    channels,
+    head_key,
+    latent_tokens,
+    without_marks,
+)
+from danqing.engine.inpaint import Kept
 from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, BlockCausal, Stage
@@ -49,8 +55,6 @@ SYSTEM = "Comprehend and analyze the provided prompt."
 _SYSTEM = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
 _USER = "<|im_start|>user\n"
 _SLOT = "<|vision_start|><|image_pad|><|vision_end|>"
-_PIXELS = 16
-"""Pixels to a side of one latent token."""
 
 
 class LayerPrefix:
@@ -141,19 +145,7 @@ class Prefix:
     kept: Kept | None = None
 
 
-@dataclass(slots=True)
-class LanePicture:
-    """One picture in progress: latents (1, tokens, channels) and the noise they began as, its own scheduler,
-    and at which of its steps it stands."""
-
-    latents: torch.Tensor
-    noise: torch.Tensor
-    scheduler: Any
-    prefix: Prefix
-    done: int = 0
-
-
-class QwenImage21:
+class QwenImage21(Painter[Prefix]):
     """The stages of one loaded checkpoint."""
 
     most_inputs = 10
@@ -192,28 +184,6 @@ class QwenImage21:
         """See `Family.adopt`. The libraries read none for this architecture yet."""
         raise ValueError("a Qwen-Image-2.1 checkpoint takes no adapters")
 
-    # -- what it costs
-
-    def steps(self, plan: Plan) -> int:
-        """See `Family.steps`. A distilled checkpoint brings its own sigmas, and their number is the
-        steps'."""
-        return self._all_steps(plan) - skipped(plan, self._all_steps(plan))
-
-    def _all_steps(self, plan: Plan) -> int:
-        return len(self._sigmas) if self._sigmas else plan.steps
-
-    def tokens(self, plan: Plan) -> int:
-        """See `Family.tokens`."""
-        return _tokens(plan.drawn)
-
-    def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:
-        """See `Family.bill`."""
-        return self._costs.bill(plan, stage, lanes, known=_key(plan) in self._heads)
-
-    def passing(self, plan: Plan) -> int:
-        """See `Family.passing`."""
-        return self._costs.passing(plan)
-
     # -- encode
 
     @torch.inference_mode()
@@ -221,19 +191,10 @@ class QwenImage21:
         """See `Family.encode`."""
         head = None
         if plan.work.inputs:
-            head = self._heads.get(_key(plan)) or self._look(plan)
+            head = self._heads.get(head_key(plan)) or self._look(plan)
         positive = self._read(plan.work.prompt, head)
         negative = None if plan.negative is None else self._read(plan.negative, head)
         return Conditions(head, positive, negative, self._kept(plan))
-
-    def _kept(self, plan: Plan) -> Kept | None:
-        """The input that the pictures are held to, as it is read at their own size."""
-        work = plan.work
-        if not work.inputs or (work.mask is None and plan.strength >= 1.0):
-            return None
-        rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
-        edited = None if work.mask is None else cells(work.mask, rows, columns).to(self.device)
-        return Kept(self._latents(to_canvas(work.inputs[work.edited], plan.drawn)), edited)
 
     def _look(self, plan: Plan) -> Head:
         """The input pictures through the encoder (with its vision tower) and the autoencoder."""
@@ -285,10 +246,6 @@ class QwenImage21:
                 input_ids=ids, position_ids=positions.expand(3, 1, -1), past_key_values=memory, use_cache=True
             ).last_hidden_state
 
-    def _ids(self, text: str) -> torch.Tensor:
-        ids: torch.Tensor = self.processor.tokenizer(text, return_tensors="pt").input_ids
-        return ids.to(self.device)
-
     def _latents(self, picture: Image.Image) -> torch.Tensor:
         """An RGBA canvas as normalised latents (1, tokens, channels)."""
         pixels = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0).permute(2, 0, 1)
@@ -304,7 +261,7 @@ class QwenImage21:
         head = conditions.head
         if head is not None and not head.layers:
             self._fill(plan, head)
-            self._heads.put(_key(plan), head, _weight(head))
+            self._heads.put(head_key(plan), head, _weight(head))
         positive = self._continue(plan, head, conditions.positive)
         negative = None if conditions.negative is None else self._continue(plan, head, conditions.negative)
         return Prefix(positive, negative, conditions.kept)
@@ -365,47 +322,25 @@ class QwenImage21:
 
     # -- steps
 
-    @torch.inference_mode()
-    def begin(self, plan: Plan, prefix: Prefix, index: int) -> LanePicture:
-        """See `Family.begin`. Noise comes from a CPU generator, so it is the same on every device."""
-        generator = torch.Generator("cpu").manual_seed(plan.work.seed + index)
-        rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
+    def _scheduler(self, plan: Plan) -> Any:  # noqa: ARG002  # one for all
+        return self.scheduler
+
+    def _noise(self, plan: Plan, generator: torch.Generator) -> torch.Tensor:
+        rows, columns = plan.drawn.height // PIXELS, plan.drawn.width // PIXELS
         depth = self.transformer.config.in_channels
         noise = torch.randn((1, 1, depth, rows, columns), generator=generator, dtype=self.dtype)
-        latents = noise.to(self.device).view(1, depth, rows * columns).transpose(1, 2)
-        scheduler = copy.deepcopy(self.scheduler)
-        steps = self._all_steps(plan)
-        first = skipped(plan, steps)
-        sigmas = self._sigmas or np.linspace(1.0, 1 / steps, steps)
-        scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=shift(scheduler.config, rows * columns))
-        scheduler.set_begin_index(first)
-        noise = latents
-        if prefix.kept is not None and first:
-            latents = prefix.kept.noised(noise, scheduler.sigmas[first])
-        return LanePicture(latents, noise, scheduler, prefix, done=first)
+        return noise.view(1, depth, rows * columns).transpose(1, 2)
 
-    @torch.inference_mode()
-    def step(self, plan: Plan, lanes: Sequence[LanePicture]) -> None:
-        """See `Family.step`. All lanes belong to one work and stand at one step."""
-        prefix = lanes[0].prefix
-        latents = lanes[0].latents if len(lanes) == 1 else torch.cat([lane.latents for lane in lanes])
-        times = [lane.scheduler.timesteps[lane.done] for lane in lanes]
-        # In the order of the stock loop: rounded to the latents' format before the division.
-        t = torch.stack(times).to(latents.dtype) / 1000
-        velocity = self._velocity(latents, t, prefix.positive)
-        if prefix.negative is not None:
-            away = self._velocity(latents, t, prefix.negative)
-            velocity = away + plan.guidance * (velocity - away)
-        for place, (lane, time) in enumerate(zip(lanes, times, strict=True)):
-            part = velocity[place : place + 1]
-            lane.latents = lane.scheduler.step(part, time, lane.latents, return_dict=False)[0]
-            lane.done += 1
-            if prefix.kept is not None:
-                lane.latents = prefix.kept.held(lane.latents, lane.noise, lane.scheduler.sigmas[lane.done])
-            if not torch.isfinite(lane.latents).all():
-                raise NotFinite("the latents are no longer finite numbers")
+    def _guided(self, towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:
+        return away + guidance * (towards - away)
 
-    def _velocity(self, latents: torch.Tensor, t: torch.Tensor, branch: Branch) -> torch.Tensor:
+    def _velocity(
+        self,
+        latents: torch.Tensor,
+        t: torch.Tensor,
+        prefix: Prefix,  # noqa: ARG002  # all is in the branch
+        branch: Branch,
+    ) -> torch.Tensor:
         """The transformer over the targets alone, which see the stored prefix and themselves."""
         model = self.transformer
         hidden = model.img_in(latents)
@@ -420,18 +355,14 @@ class QwenImage21:
                 layer_cache=layer,
                 kv_cache_mode="cached",
             )
-        return model.proj_out(model.norm_out(hidden, embedded))
+        velocity: torch.Tensor = model.proj_out(model.norm_out(hidden, embedded))
+        return velocity
 
-    # -- decode
-
-    @torch.inference_mode()
-    def decode(self, plan: Plan, lane: LanePicture) -> Raster:
-        """See `Family.decode`. Without inputs a surplus is cut off; with inputs the framing is kept by
-        resizing."""
-        rows, columns = plan.drawn.height // _PIXELS, plan.drawn.width // _PIXELS
-        latents = lane.latents.transpose(1, 2).reshape(1, -1, 1, rows, columns).to(self.vae.dtype)
-        pixels = self.vae.decode(latents * self._std + self._mean, return_dict=False)[0][0, :, 0]
-        return from_canvas(to_picture(pixels), plan.work.size, crop=not plan.work.inputs)
+    def _pixels(self, plan: Plan, latents: torch.Tensor) -> torch.Tensor:
+        rows, columns = plan.drawn.height // PIXELS, plan.drawn.width // PIXELS
+        plane = latents.transpose(1, 2).reshape(1, -1, 1, rows, columns).to(self.vae.dtype)
+        pixels: torch.Tensor = self.vae.decode(plane * self._std + self._mean, return_dict=False)[0]
+        return pixels[0, :, 0]
 
 
 class _Layout:
@@ -440,7 +371,7 @@ class _Layout:
 
     def __init__(self, pictures: list[bool], rest: int, plan: Plan) -> None:
         sizes = (*(plan.inputs if pictures else ()), plan.drawn)
-        self.shapes = [(1, size.height // _PIXELS, size.width // _PIXELS) for size in sizes]
+        self.shapes = [(1, size.height // PIXELS, size.width // PIXELS) for size in sizes]
         head = list(itertools.chain.from_iterable([slot] * (4 if slot else 1) for slot in pictures))
         self.head, self.rest = len(head), rest
         self.mask = torch.tensor(head + [False] * rest + [True] * math.prod(self.shapes[-1]))
@@ -487,21 +418,12 @@ def _before_norm(text_model: Any) -> Iterator[None]:
         handle.remove()
 
 
-def _key(plan: Plan) -> Hashable:
-    """What a head depends on, beside the checkpoint, and whose it is."""
-    return plan.work.tenant, plan.digests, plan.inputs
-
-
 def _weight(head: Head) -> int:
     """Bytes of a head's tensors."""
     own = [head.states, head.latents]
     for layer in (*head.layers, *head.memory.layers):
         own.extend(layer.get() if isinstance(layer, LayerPrefix) else (layer.keys, layer.values))
     return sum(tensor.numel() * tensor.element_size() for tensor in own)
-
-
-def _tokens(size: Size) -> int:
-    return size.area // _PIXELS**2
 
 
 class _Costs:
@@ -524,13 +446,13 @@ class _Costs:
         """See `Family.bill`. `known`: the head is remembered, so only the prompt is read. Prompt tokens are
         estimated from its bytes: they are known only after encoding."""
         branches = 1 if plan.negative is None else 2
-        prefix, target = self._prefix(plan), _tokens(plan.drawn)
+        prefix, target = self._prefix(plan), latent_tokens(plan.drawn)
         area = 0 if known else sum(size.area for size in plan.inputs)
-        head = sum(_tokens(size) + 4 for size in plan.inputs)
+        head = sum(latent_tokens(size) + 4 for size in plan.inputs)
         rest = (prefix - head) * branches
         if stage is Stage.ENCODE:
-            vision = 2.0 * self._vision * area / _PIXELS**2
-            reading = 2.0 * self._text * (rest + area / _PIXELS**2 / 4)
+            vision = 2.0 * self._vision * area / PIXELS**2
+            reading = 2.0 * self._text * (rest + area / PIXELS**2 / 4)
             held = plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0
             return Bill(stage, reading + vision + self._read_pixel * (area + held))
         if stage is Stage.PREFILL:
@@ -543,14 +465,14 @@ class _Costs:
     def passing(self, plan: Plan) -> int:
         """Activations of the largest pass: a dozen widths a token in the transformer, four full-size maps in
         the autoencoder."""
-        tokens = self._prefix(plan) + _tokens(plan.drawn)
+        tokens = self._prefix(plan) + latent_tokens(plan.drawn)
         largest = max(size.area for size in (*plan.inputs, plan.drawn))
         return max(12 * tokens * self._block.width * self._block.item, self._base * largest)
 
     @staticmethod
     def _prefix(plan: Plan) -> int:
         words = max(len(plan.work.prompt.encode()), len((plan.negative or "").encode()))
-        return 16 + words // 2 + sum(_tokens(size) + 4 for size in plan.inputs)
+        return 16 + words // 2 + sum(latent_tokens(size) + 4 for size in plan.inputs)
 
 
 def _flops_per_pixel(levels: Any, patch: int | None) -> float:
