@@ -123,9 +123,15 @@ def test_text_to_image_has_the_task_metric_of_its_family(served: Served) -> None
     assert answer.output["task_metric"] == {"TOTAL": 1, "SUCCEEDED": 1, "FAILED": 0}
 
 
+def sent_ahead(served: Served) -> set[Path]:
+    """The files that callers sent ahead."""
+    return {kept for kept in (served.data / "blobs" / "uploads").rglob("*") if kept.is_file()}
+
+
 def test_a_local_file_is_sent_and_edited(served: Served, tmp_path: Path) -> None:
     path = tmp_path / "图 1.png"
     Image.new("RGB", (400, 600), "red").save(path)
+    before = sent_ahead(served)
     answer = MultiModalConversation.call(
         api_key=served.key,
         model="qwen-image-edit-plus",
@@ -134,4 +140,4 @@ def test_a_local_file_is_sent_and_edited(served: Served, tmp_path: Path) -> None
     )
     (file,) = fetched(answer)
     assert Image.open(io.BytesIO(file)).size == (512, 768)
-    assert len([kept for kept in (served.data / "blobs" / "uploads").rglob("*") if kept.is_file()]) == 1
+    assert len(sent_ahead(served) - before) == 1
