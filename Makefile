@@ -74,7 +74,7 @@ sdks: $(VENV)/.dev $(SDKS:%=.sdks/%/.made) ## the same calls through older relea
 	@touch $@
 
 fuzz: $(VENV)/.dev .fuzz/.made ## thousands of requests drawn from the OpenAPI page, each answer held against it
-	DANQING_TEST_SCHEMATHESIS=.fuzz/bin/schemathesis $(BIN)/python -m pytest tests/fuzz
+	DANQING_TEST_SCHEMATHESIS=$(CURDIR)/.fuzz/bin/schemathesis $(BIN)/python -m pytest tests/fuzz
 
 .fuzz/.made:
 	$(PYTHON) -m venv .fuzz
