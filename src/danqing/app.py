@@ -200,6 +200,7 @@ def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speake
     look_in = open_checks(alone, judge if checks.inputs else None)
     look_out = open_checks(_wanted(checks), judge) if checks.outputs else Checks({})
     rewriters = _rewriters(settings, profile, speaker)
+    rewriters.prepare()
 
     async def close() -> None:
         await look_out.close()

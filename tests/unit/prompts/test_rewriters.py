@@ -71,3 +71,12 @@ async def test_a_chat_endpoint_stands_over_the_profile_and_its_texts_are_looked_
 def test_a_chat_without_an_address_or_a_model_stops_the_start(wish: dict[str, str]) -> None:
     with pytest.raises(BadRewriter, match=r"rewriting\.url and rewriting\.model"):
         Wish("chat", **wish)
+
+
+def test_what_takes_time_is_made_before_it_is_asked_for() -> None:
+    made = rewriters(Wish(), load_profile("miniature"))
+    made.prepare()
+    before = made._grammar
+    assert before is not None
+    made.of("any")
+    assert made._grammar is before
