@@ -66,6 +66,51 @@ async def test_jobs_are_claimed_by_rank_and_then_by_age(store: JobStore, clock: 
     assert all(len(lease.token) == 32 for lease in leases)
 
 
+async def claimed(store: JobStore, room: int) -> list[str]:
+    return [lease.job_id for lease in (await store.news("w", room=room, seconds=0)).leases]
+
+
+async def test_tenants_take_turns_however_many_jobs_one_has_sent(
+    store: JobStore, clock: VirtualClock
+) -> None:
+    for place in range(4):
+        await store.submit("ann", draft(f"ann-{place}", rank=None))
+        clock.advance(1)
+    await store.submit("bob", draft("bob-0", rank=None))
+    assert await claimed(store, 2) == ["ann-0", "bob-0"]
+    clock.advance(1)
+    await store.submit("bob", draft("bob-1", rank=None))
+    assert await claimed(store, 4) == ["ann-1", "bob-1", "ann-2", "ann-3"]
+
+
+async def test_a_tenant_s_own_jobs_keep_their_order(store: JobStore, clock: VirtualClock) -> None:
+    for place, weight in enumerate((9.0, 0.25, 3.0)):
+        await store.submit("ann", draft(f"ann-{place}", rank=None, weight=weight))
+        clock.advance(1)
+    assert await claimed(store, 3) == ["ann-0", "ann-1", "ann-2"]
+
+
+async def test_who_asks_for_less_at_a_time_comes_more_often(store: JobStore, clock: VirtualClock) -> None:
+    for place in range(3):
+        await store.submit("ann", draft(f"large-{place}", rank=None, weight=4.0))
+        clock.advance(1)
+    for place in range(6):
+        await store.submit("bob", draft(f"small-{place}", rank=None, weight=1.0))
+        clock.advance(1)
+    order = await claimed(store, 9)
+    assert order.index("small-3") < order.index("large-1") < order.index("large-2")
+    assert order.index("large-1") < order.index("small-5")
+
+
+async def test_a_job_that_comes_back_keeps_its_place(store: JobStore, clock: VirtualClock) -> None:
+    for name in ("ann-0", "ann-1"):
+        await store.submit("ann", draft(name, rank=None))
+        clock.advance(1)
+    first = await claim(store)
+    await store.release(first.token)
+    assert await claimed(store, 2) == ["ann-0", "ann-1"]
+
+
 async def test_a_lease_says_what_to_make_and_for_how_long(store: JobStore) -> None:
     order = draft("job-a", run_seconds=90.0, cost=2.0)
     await store.submit("ann", order)

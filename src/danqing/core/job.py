@@ -45,8 +45,10 @@ class Draft:
     id: str
     api: str
     brief: Brief
-    rank: float = 0.0
-    """Place in the queue; lower goes first, ties by creation."""
+    rank: float | None = 0.0
+    """Place in the queue; lower goes first, ties by creation. None: where its tenant's share of the queue puts it."""
+    weight: float = 1.0
+    """How much it asks for, in any one unit, beside the others in the queue."""
     cost: float = 0.0
     """Predicted seconds of engine time, for display and fairness."""
     queue_seconds: float = 3600.0

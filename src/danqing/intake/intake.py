@@ -35,6 +35,7 @@ from danqing.intake.inputs import Inputs
 from danqing.intake.keys import Caller, Keys, Token
 from danqing.intake.limits import Limiter
 
+MEGAPIXEL = 1024 * 1024
 SEEDS = 2**31
 """A drawn seed is below this, as the contract's own range is."""
 
@@ -281,11 +282,13 @@ class Intake:
             raise QuotaExhausted
 
     def _draft(self, brief: Brief, ticket: Ticket) -> Draft:
-        """All ranks are equal: the queue is first in, first out."""
+        """Accounts take turns in the queue; pictures weigh by their number, their size and their inputs."""
         return Draft(
             id=ticket.id,
             api=ticket.api,
             brief=brief,
+            rank=None,
+            weight=brief.count * (1 + len(brief.inputs)) * max(0.25, brief.size.area / MEGAPIXEL),
             queue_seconds=self._terms.queue_seconds,
             run_seconds=self._terms.run_seconds,
             idempotency_key=ticket.idempotency_key,

@@ -103,7 +103,7 @@ def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[S
     _refuse_crowd(conn, tenant, at.rules)
     if draft.fault is None:
         _hold(conn, tenant, draft.brief.count)
-    row = _new_row(tenant, draft, at)
+    row = _new_row(tenant, draft, at) | {"rank": _rank(conn, tenant, draft)}
     conn.execute(*statements.add_job(row))
     _name_inputs(conn, tenant, draft.id, draft.brief)
     _let_go(conn, draft.id, draft.fault)
@@ -188,6 +188,17 @@ def open_account(conn: Connection, tenant: str) -> bool:
     return True
 
 
+def _rank(conn: Connection, tenant: str, draft: Draft) -> float:
+    """Where the job stands in the queue. Start-time fair queueing (Goyal, Vin and Cheng, 1996): a tenant's jobs follow
+    each other at the distance of what they ask for, and whoever has none begins where the queue begins, so that those
+    who wait take turns."""
+    if draft.rank is not None:
+        return draft.rank
+    front: float = conn.execute(*statements.front()).scalar_one() or 0.0
+    back = conn.execute(*statements.back(tenant)).scalar_one()
+    return front if back is None else max(front, back + draft.weight)
+
+
 def _new_row(tenant: str, draft: Draft, at: Moment) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": draft.id,
@@ -199,7 +210,6 @@ def _new_row(tenant: str, draft: Draft, at: Moment) -> dict[str, Any]:
         "brief": rows.brief_text(draft.brief),
         "state": "queued" if draft.order is None else "accepted",
         "body_ref": None if draft.order is None else rows.order_text(draft.order),
-        "rank": draft.rank,
         "deadline": at.now + draft.queue_seconds,
         "queue_seconds": draft.queue_seconds,
         "run_seconds": draft.run_seconds,

@@ -207,6 +207,18 @@ def count_open_of(tenant: str) -> Select[Any]:
 
 
 @verb
+def front() -> Select[Any]:
+    """The rank of the first job that waits, NULL if none does."""
+    return select(func.min(job.c.rank)).where(_OPEN, job.c.state != "running")
+
+
+@verb
+def back(tenant: str) -> Select[Any]:
+    """The rank of the tenant's last job that has not ended, NULL if it has none."""
+    return select(func.max(job.c.rank)).where(_OPEN, owned_by(tenant))
+
+
+@verb
 def hold(tenant: str, pictures: int) -> Update:
     """Reserve pictures of an account if it has room."""
     return (
