@@ -33,7 +33,7 @@ from PIL import Image
 from danqing.core.events import Event, Finished, Stepped, Work
 from danqing.core.raster import Raster, Size
 from danqing.engine.build import order_for
-from danqing.engine.families.contract import plan
+from danqing.engine.families.contract import Family, plan
 from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import Room
@@ -109,8 +109,8 @@ def compare(stock: Callable[[], object], ours: Callable[[], object], pairs: int)
     return statistics.median(one for one, _ in times), statistics.median(other for _, other in times)
 
 
-def bench_engine(folder: Path, family: QwenImage21, *, steps: int) -> StepEngine:
-    kept = Checkpoint("one", str(folder), Native(), Relation.MINIATURE, "")
+def bench_engine(folder: Path, family: Family, *, steps: int, native: Native | None = None) -> StepEngine:
+    kept = Checkpoint("one", str(folder), native or Native(), Relation.MINIATURE, "")
     profile = Profile("bench", "", {"one": kept}, {"*": Preset("one", steps)})
     return StepEngine(profile, {"one": family}, policy=order_for("cpu"), room=Room(1 << 40))
 

@@ -22,15 +22,13 @@ import torch
 from diffusers import AutoencoderKLQwenImage, DiffusionPipeline
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
-from bench.alone import PROMPT, SIDE, compare, engine_run, make_work, pictures
+from bench.alone import PROMPT, SIDE, bench_engine, compare, engine_run, make_work, pictures
 from danqing.core.events import Event
 from danqing.engine import flat
-from danqing.engine.build import order_for
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.loop import StepEngine
-from danqing.engine.memory import Room
 from danqing.engine.processor import build_processor
-from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
+from danqing.profiles.loader import Native
 from tests.support.tiny_1x import BENCH_SHAPE, tell_kinds, tiny_1x
 
 CASES = {"text to image": ("paint", 0), "one input": ("edit_plus", 1), "three inputs": ("edit_plus", 3)}
@@ -49,11 +47,9 @@ def stock_of(folder: Path, kind: str) -> Any:
 
 def engine_of(folder: Path, steps: int) -> tuple[StepEngine, list[Event]]:
     """The engine with the same checkpoint, and what it says."""
-    native = Native(multiple=16, input_area=READ)
-    kept = Checkpoint("one", str(folder), native, Relation.MINIATURE, "")
-    profile = Profile("bench", "", {"one": kept}, {"*": Preset("one", steps)})
     family = QwenImage1(folder, torch.device("cpu"), torch.float32)
-    engine = StepEngine(profile, {"one": family}, policy=order_for("cpu"), room=Room(1 << 40))
+    native = Native(multiple=16, input_area=READ)
+    engine = bench_engine(folder, family, steps=steps, native=native)
     heard: list[Event] = []
     engine.listen(heard.append)
     return engine, heard

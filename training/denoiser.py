@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from training.batches import TARGETS, Codec, Lesson, Lessons
 from training.build import SHIFT, Shape, build_encoder, build_transformer
+from training.files import save_state
 from training.forward import encode_text, velocity
 from training.labels import Reader
 from training.muon import Muon, split
@@ -97,7 +97,6 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Whole or not at all."""
-        fresh = path.with_suffix(".new")
         state = {
             "student": self.student.state_dict(),
             "muon": self.muon.state_dict(),
@@ -105,8 +104,7 @@ class Run:
             "average": self.average,
             "counts": (self.step, self.samples, self.seconds),
         }
-        torch.save(state, fresh)
-        os.replace(fresh, path)
+        save_state(state, path)
 
     def load(self, path: Path) -> None:
         """Go on from a saved state."""

@@ -6,6 +6,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Writes what a stopped run needs to go on."""
+    fresh = path.with_name(path.name + ".new")
+    torch.save(state, fresh)
+    fresh.replace(path)
 
 
 @contextmanager

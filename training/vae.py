@@ -19,7 +19,7 @@ from danqing.judge.draw import render
 from danqing.judge.scenes import FIRST_TRAINING_SEED, TASKS, draw_case
 from danqing.judge.world import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing
 from danqing.judge.world import SIZES as SIZES_OF_THINGS
-from training.files import replace_folder
+from training.files import replace_folder, save_state
 from training.muon import Muon
 from training.pictures import any_picture
 from training.together import Alone, Together, worked
@@ -162,9 +162,7 @@ class VaeRun:
             "adam": self.adam.state_dict(),
             "counts": (self.step, self.seconds),
         }
-        path = state_of(folder)
-        torch.save(state, path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)
+        save_state(state, state_of(folder))
         _save(self.vae, folder, rng)
 
     def advance(self, loss: Tensor, rate: float, others: Alone | Together) -> None:

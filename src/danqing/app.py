@@ -200,7 +200,6 @@ def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speake
     look_in = open_checks(alone, judge if checks.inputs else None)
     look_out = open_checks(_wanted(checks), judge) if checks.outputs else Checks({})
     rewriters = _rewriters(settings, profile, speaker)
-    rewriters.prepare()
 
     async def close() -> None:
         await look_out.close()
@@ -445,7 +444,8 @@ async def _until_ready(supervisor: Supervisor, stopping: asyncio.Event) -> bool:
         if any(standing.phase is Phase.READY for standing in supervisor.standing()):
             return True
         with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), 0.02)
+            async with asyncio.timeout(0.02):
+                await stopping.wait()
     return False
 
 

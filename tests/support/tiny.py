@@ -111,30 +111,35 @@ def tiny_checkpoint(folder: Path, shape: Shape = Shape()) -> Path:
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
     pipeline = QwenImage21Pipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True,
-            base_shift=0.5,
-            max_shift=0.9,
-            base_image_seq_len=256,
-            max_image_seq_len=8192,
-            shift_terminal=0.02,
-        ),
+        scheduler=stock_scheduler(),
         vae=_vae(shape),
         text_encoder=_encoder(tokenizer, shape),
         processor=_processor(tokenizer),
         transformer=_transformer(shape),
     )
     pipeline.save_pretrained(folder)
-    _name_stock_processor(folder)
+    name_processor(folder, "Qwen3VLProcessor")
     return folder
 
 
-def _name_stock_processor(folder: Path) -> None:
+def stock_scheduler() -> Any:
+    """With the settings of all Qwen-Image checkpoints."""
+    return FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=0.9,
+        base_image_seq_len=256,
+        max_image_seq_len=8192,
+        shift_terminal=0.02,
+    )
+
+
+def name_processor(folder: Path, kind: str) -> None:
     """diffusers refuses classes of modules that it did not import, so the index names the class we stand in
     for."""
     path = folder / "model_index.json"
     index: dict[str, Any] = json.loads(path.read_text())
-    index["processor"] = ["transformers", "Qwen3VLProcessor"]
+    index["processor"] = ["transformers", kind]
     path.write_text(json.dumps(index, indent=2))
 
 

@@ -5,7 +5,6 @@ They draw noise; tests on them assert equality, shapes and order, never looks.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLQwenImage,
-    FlowMatchEulerDiscreteScheduler,
     QwenImageEditPipeline,
     QwenImageEditPlusPipeline,
     QwenImagePipeline,
@@ -22,7 +20,7 @@ from diffusers import (
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
 from danqing.engine.processor import StillImageProcessor
-from tests.support.tiny import TEMPLATE, byte_tokenizer
+from tests.support.tiny import TEMPLATE, byte_tokenizer, name_processor, stock_scheduler
 
 PIPELINES = {
     "paint": QwenImagePipeline,
@@ -52,14 +50,7 @@ def tiny_1x(folder: Path, kind: str, shape: Shape1x = Shape1x(), *, told_clean: 
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
     parts: dict[str, Any] = {
-        "scheduler": FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True,
-            base_shift=0.5,
-            max_shift=0.9,
-            base_image_seq_len=256,
-            max_image_seq_len=8192,
-            shift_terminal=0.02,
-        ),
+        "scheduler": stock_scheduler(),
         "vae": _vae(shape),
         "text_encoder": _encoder(tokenizer),
         "tokenizer": tokenizer,
@@ -69,11 +60,7 @@ def tiny_1x(folder: Path, kind: str, shape: Shape1x = Shape1x(), *, told_clean: 
         parts["processor"] = _processor(tokenizer)
     PIPELINES[kind](**parts).save_pretrained(folder)
     if kind != "paint":
-        path = folder / "model_index.json"
-        index: dict[str, Any] = json.loads(path.read_text())
-        # diffusers refuses classes of modules that it did not import: name the class this one stands in for
-        index["processor"] = ["transformers", "Qwen2VLProcessor"]
-        path.write_text(json.dumps(index, indent=2))
+        name_processor(folder, "Qwen2VLProcessor")
     return folder
 
 

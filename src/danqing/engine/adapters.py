@@ -17,24 +17,21 @@ Load = Callable[[Path, Any, str], None]
 class Adapters:
     """Those of one transformer. Changing is for the engine's thread alone."""
 
-    def __init__(self, transformer: Any, scheduler: Any, load: Load | None = None) -> None:
-        """None yet; `scheduler` is the checkpoint's own. Without `load` none can be had."""
+    def __init__(self, transformer: Any, scheduler: Any, load: Load) -> None:
+        """None yet; `scheduler` is the checkpoint's own."""
         self._transformer, self._load = transformer, load
         self._schedulers: dict[str | None, Any] = {None: scheduler}
         self._worn: str | None = None
 
     def add(self, name: str, file: Path, schedule: Mapping[str, float]) -> None:
         """Read one in, not worn yet. `schedule` replaces settings of the checkpoint's scheduler; a `shift_terminal`
-        of 0 means none. Raises ValueError for a transformer that takes none, or for a file that fits nothing."""
-        if self._load is None:
-            raise ValueError("this kind of checkpoint takes no adapters")
+        of 0 means none. Raises what `load` raises."""
         self._load(file, self._transformer, name)
         own = self._schedulers[None]
         settings = {**own.config, **schedule}
         settings["shift_terminal"] = settings.get("shift_terminal") or None
         self._schedulers[name] = type(own).from_config(settings)
         self._transformer.disable_lora()
-        self._worn = None
 
     def wear(self, name: str | None) -> None:
         """From now on the transformer has this one on, and no other. Raises KeyError for an unknown name."""

@@ -122,18 +122,9 @@ class Language:
             for place, count in enumerate(pads, start=1)
         )
         return (
-            f"<|im_start|>system\n{self._unmarked(system)}<|im_end|>\n"
-            f"<|im_start|>user\n{slots}{self._unmarked(text)}<|im_end|>\n<|im_start|>assistant\n"
+            f"<|im_start|>system\n{unmarked(system, self._marks)}<|im_end|>\n"
+            f"<|im_start|>user\n{slots}{unmarked(text, self._marks)}<|im_end|>\n<|im_start|>assistant\n"
         )
-
-    def _unmarked(self, text: str) -> str:
-        """What is left when a mark is cut out may be another mark: until there is none."""
-        before = None
-        while before != text:
-            before = text
-            for mark in self._marks:
-                text = text.replace(mark, "")
-        return text
 
     def _ids(self, text: str) -> torch.Tensor:
         ids: torch.Tensor = self._tokenizer(text, return_tensors="pt").input_ids
@@ -151,6 +142,16 @@ class Language:
         """The first tokens of the words; each word's own."""
         firsts = (self._tokenizer(word, add_special_tokens=False).input_ids[0] for word in words)
         return sorted(set(firsts))
+
+
+def unmarked(text: str, marks: Sequence[str]) -> str:
+    """The text without any of the marks. What is left when one is cut out may be another: until there is none."""
+    before = None
+    while before != text:
+        before = text
+        for mark in marks:
+            text = text.replace(mark, "")
+    return text
 
 
 def shown_size(size: Size, cell: int) -> Size:

@@ -119,6 +119,7 @@ class Speaker:
 
     async def _answer(self, units: Iterator[str | float], seconds: float) -> str | float:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(self._ask(units)), seconds)
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(self._ask(units))
         except TimeoutError:
             raise CannotWrite(f"no answer within {seconds:g} s") from None

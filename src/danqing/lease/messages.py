@@ -23,6 +23,7 @@ import orjson
 
 from danqing.core.errors import Fault, restore
 from danqing.core.job import Closing
+from danqing.core.texts import sayable
 from danqing.core.writing import Panel
 
 MOST_ROOM = 16
@@ -210,7 +211,7 @@ def encode(message: object) -> bytes:
 def _mended(value: Any) -> Any:
     """The value in plain dicts and lists, every text sayable in UTF-8."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return sayable(value)
     if dataclasses.is_dataclass(value):
         return {field.name: _mended(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

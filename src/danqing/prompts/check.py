@@ -21,6 +21,7 @@ import structlog
 from danqing.core.checking import Checker, CheckerAway, Role, Verdict
 from danqing.core.errors import InputRefused, OutputRefused, Unchecked
 from danqing.core.raster import Raster
+from danqing.core.texts import sayable
 from danqing.core.writing import CannotWrite, Judge
 from danqing.outbound.post import Poster, Unanswered
 from danqing.pixels.png import encode
@@ -227,9 +228,7 @@ def verdict(answer: object) -> Verdict:
 
 def _question(raster: Raster, role: Role, prompt: str) -> bytes:
     image = base64.b64encode(_file(raster)).decode("ascii")
-    # half a surrogate pair, which callers can send, has no JSON form
-    said = prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return orjson.dumps({"role": role.value, "prompt": said, "image": image})
+    return orjson.dumps({"role": role.value, "prompt": sayable(prompt), "image": image})
 
 
 def _file(raster: Raster) -> bytes:

@@ -136,8 +136,10 @@ class Extender:
         text = " ".join(text.split())
         if len(text) > self._most:
             text = _cut(text, self._most)
-        if spoken(text) != language or "<wish>" in text:
-            raise CannotWrite("not in the caller's language" if spoken(text) != language else "not a prompt")
+        if spoken(text) != language:
+            raise CannotWrite("not in the caller's language")
+        if "<wish>" in text:
+            raise CannotWrite("not a prompt")
         return text
 
 

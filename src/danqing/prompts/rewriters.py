@@ -60,11 +60,6 @@ class Rewriters:
         made = self._made(model)
         return None if made is None else Screened(made, self._refuses)
 
-    def prepare(self) -> None:
-        """Make what takes time to make, so that no first request has to wait for it."""
-        for model in self._profile.models:
-            self._made(model)
-
     async def close(self) -> None:
         """Hang up."""
         if self._poster is not None:

@@ -214,7 +214,7 @@ class SqliteStore:
             if job is None or final(job.state) or seconds <= 0:
                 return job
             with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 may swallow a cancel
+                async with asyncio.timeout(seconds):
                     await bell.wait()
             return await self.get(tenant, job_id)
 

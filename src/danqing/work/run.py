@@ -158,7 +158,6 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             with suppress(TimeoutError):
-                # not `wait_for`: until Python 3.12 it may take a cancel for its answer, and the beat would never end
                 async with asyncio.timeout(BEAT_SECONDS):
                     await self._told.wait()
             self._told.clear()

@@ -161,7 +161,8 @@ class Supervisor:
             )
             self._enter(post, Phase.BACKING_OFF)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
         self._enter(post, Phase.STOPPED)
 
     def _enter(self, post: _Post, phase: Phase) -> None:
@@ -221,7 +222,8 @@ class Supervisor:
         with suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):
                 process.kill()

@@ -75,7 +75,6 @@ def test_a_chat_without_an_address_or_a_model_stops_the_start(wish: dict[str, st
 
 def test_what_takes_time_is_made_before_it_is_asked_for() -> None:
     made = rewriters(Wish(), load_profile("miniature"))
-    made.prepare()
     before = made._grammar
     assert before is not None
     made.of("any")

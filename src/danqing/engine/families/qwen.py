@@ -21,6 +21,7 @@ from danqing.engine.cache import Recent
 from danqing.engine.canvas import from_canvas, to_canvas
 from danqing.engine.families.contract import NotFinite, Plan, skipped
 from danqing.engine.inpaint import Kept, cells
+from danqing.engine.language import unmarked
 from danqing.schedule.cost import Bill, Stage
 
 PIXELS = 16
@@ -212,12 +213,7 @@ def head_key(plan: Plan) -> Hashable:
 
 def without_marks(prompt: str) -> str:
     """The prompt without the marks that stand for pictures: in a prompt they have no meaning."""
-    before = None
-    while before != prompt:  # what is left when a mark is cut out may be another one
-        before = prompt
-        for mark in _MARKS:
-            prompt = prompt.replace(mark, "")
-    return prompt
+    return unmarked(prompt, _MARKS)
 
 
 def shift(config: Any, tokens: int) -> float:
