@@ -129,6 +129,7 @@ class Run:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.seconds = others.average(self.student.parameters(), self.seconds)
+        self.muon.others = others
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.muon.step()
         self.adam.step()

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.together import Alone, Together
+
 
 def _orthogonal(stack: Tensor) -> Tensor:
     """Newton-Schulz on a stack of matrices: every singular value is pulled to about one."""
@@ -22,7 +24,10 @@ def _orthogonal(stack: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps have the size of AdamW's, so one learning rate serves both."""
+    """Steps have the size of AdamW's, so one learning rate serves both. Processes that train together share the work of
+    a step: say so in `others`."""
+
+    others: Alone | Together = Alone()
 
     def __init__(
         self, matrices: list[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.01
@@ -37,10 +42,17 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape[tuple(parameter.shape)].append(parameter)
-            for alike in by_shape.values():
-                self._step_alike(alike, group)
+            stacks = [self._updates(alike, group) for alike in by_shape.values()]
+            whole = self.others.deal(stacks, _orthogonal)
+            for alike, updates in zip(by_shape.values(), whole, strict=True):
+                rate = group["lr"] * 0.2 * max(updates.shape[1:]) ** 0.5
+                for parameter, update in zip(alike, updates, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["decay"]).add_(
+                        update.view_as(parameter), alpha=-rate
+                    )
 
-    def _step_alike(self, alike: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _updates(self, alike: list[nn.Parameter], group: dict[str, Any]) -> Tensor:
+        """Gradients of one shape with their momentum, as matrices one on the other."""
         updates = []
         for parameter in alike:
             state = self.state[parameter]
@@ -48,10 +60,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
             updates.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
-        stack = torch.stack(updates).flatten(2)  # a convolution is a matrix of its output channels
-        rate = group["lr"] * 0.2 * max(stack.shape[1:]) ** 0.5
-        for parameter, update in zip(alike, _orthogonal(stack), strict=True):
-            parameter.mul_(1 - group["lr"] * group["decay"]).add_(update.view_as(parameter), alpha=-rate)
+        return torch.stack(updates).flatten(2)  # a convolution is a matrix of its output channels
 
 
 def split(model: nn.Module, inner: tuple[str, ...]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -1,13 +1,14 @@
-"""Several processes that train one model: each has its own lessons and one thread, gradients meet in shared memory.
+"""Several processes that train one model: each has its own lessons and one thread.
 
-On few cores this beats one process with several threads: small matrices do not fill them, and drawing fills one.
-Knows parameters and a clock, not what is learned.
+Gradients meet in shared memory, and what an optimiser makes of them is made once. On few cores this beats one process
+with several threads: small matrices do not fill them, and drawing fills one. Knows parameters and a clock, not what is
+learned.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -26,9 +27,13 @@ class Alone:
         """Nothing to do."""
         return seconds
 
+    def deal(self, stacks: Sequence[Tensor], work: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """All of it is ours to do."""
+        return [work(stack) for stack in stacks]
+
 
 class Together:
-    """One of several. All must call `average` equally often."""
+    """One of several. All must call `average` and `deal` equally often, in the same order."""
 
     def __init__(self, rank: int, slots: Tensor, barrier: Barrier) -> None:
         self.rank, self.count = rank, len(slots)
@@ -49,6 +54,27 @@ class Together:
             grad.copy_(mean[at : at + grad.numel()].view_as(grad))
             at += grad.numel()
         return clock
+
+    def deal(self, stacks: Sequence[Tensor], work: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """`work` on every stack, which keeps its shape, each process doing its part of the rows. All bring the same
+        stacks, together not larger than the gradients."""
+        mine, at = self._slots[self.rank], 1
+        for stack in stacks:
+            part = stack.tensor_split(self.count)[self.rank]
+            if part.numel():
+                mine[at : at + part.numel()].view_as(part).copy_(work(part))
+            at += part.numel()
+        self._barrier.wait(PATIENCE)
+        done, places = [], [1] * self.count
+        for stack in stacks:
+            whole = torch.empty_like(stack)
+            for rank, part in enumerate(whole.tensor_split(self.count)):
+                at = places[rank]
+                part.copy_(self._slots[rank, at : at + part.numel()].view_as(part))
+                places[rank] += part.numel()
+            done.append(whole)
+        self._barrier.wait(PATIENCE)
+        return done
 
 
 def worked() -> float:

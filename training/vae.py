@@ -170,6 +170,7 @@ class VaeRun:
         self.vae.zero_grad(set_to_none=True)
         loss.backward()
         self.seconds = others.average(self.vae.parameters(), self.seconds)
+        self.muon.others = others
         torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
         for optimiser in (self.muon, self.adam):
             for group in optimiser.param_groups:
