@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from danqing import logs
+from danqing.app_worker import StartRefused, SystemClock, judging, refuses, wanted, wish
 from danqing.blobs import secret_keys
 from danqing.blobs.folder import FolderBlobs
 from danqing.catalogue.loader import CatalogueError, counted
@@ -33,7 +33,6 @@ from danqing.core.keys import ApiKey, IssuedKey
 from danqing.core.models import Model
 from danqing.core.order import Brief
 from danqing.core.raster import Raster
-from danqing.core.writing import Judge, Writer
 from danqing.intake.health import Vital, WorkerVital
 from danqing.intake.inputs import Inputs
 from danqing.intake.intake import Intake, Terms
@@ -48,13 +47,8 @@ from danqing.pixels.labels import generated
 from danqing.pixels.marks import mark
 from danqing.pixels.png import encode
 from danqing.profiles.loader import BadProfile, Profile, load_profile
-from danqing.prompts.check import BadChecker, Checks, Wanted, open_checks
-from danqing.prompts.extend import MOST_CHARS, Patience
-from danqing.prompts.rewriters import BadRewriter, Rewriters, Wish
-from danqing.prompts.words import BadWords
-from danqing.prompts.words import load as load_words
+from danqing.prompts.check import BadChecker, open_checks
 from danqing.settings import SERVER_NOTE, BadSettings, Labels, Settings
-from danqing.settings import Checks as ChecksSection
 from danqing.settings import load as load_settings
 from danqing.store.life import Rules
 from danqing.store.lock import FolderHeld
@@ -62,7 +56,6 @@ from danqing.store.migrations import Unusable
 from danqing.store.sqlite import SqliteStore
 from danqing.wire.desk import Desk
 from danqing.wire.http import build
-from danqing.work.aides import Aides
 from danqing.work.supervise import Phase, Supervisor
 
 SWEEP_SECONDS = 30.0
@@ -74,26 +67,6 @@ UNUSABLE = (FolderHeld, Unusable, OSError)
 """What keeps a data folder from being used."""
 
 _log = structlog.get_logger(room="app")
-
-
-class Speaker(Judge, Writer, Protocol):
-    """An encoder with language: it judges, and it writes."""
-
-
-class StartRefused(Exception):
-    """The server cannot start; the message says why, for a person."""
-
-
-class SystemClock:
-    """`core.ports.Clock` by the operating system."""
-
-    def monotonic(self) -> float:
-        """Seconds since boot."""
-        return time.monotonic()
-
-    def wall(self) -> float:
-        """Unix seconds."""
-        return time.time()
 
 
 # -- what the command line asks without a server
@@ -174,90 +147,6 @@ def folder_operator(data: Path) -> Iterator[FolderOperator]:
             loop.run(store.close())
 
 
-def run_worker(
-    where: Path, profile_name: str, *, name: str, device: str, threads: int | None, settings: Settings
-) -> None:
-    """Be a worker process: load the profile's checkpoints and serve the lease socket until the server is gone."""
-    from danqing.engine.build import open_engine
-    from danqing.work.process import Opened, main
-
-    profile = load_profile(profile_name)
-
-    def opened() -> Opened:
-        calibration = settings.data / "calibration" / f"{profile.name}-{device}.json"
-        engine = open_engine(profile, device, threads, policy=settings.engine.policy, calibration=calibration)
-        aides = replace(_aides(settings, profile, engine.speaker), most_inputs=engine.most_inputs)
-        return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
-
-    main(opened, name=name, socket=where, clock=SystemClock())
-
-
-def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speaker]) -> Aides:
-    """What helps the worker. Raises BadChecker."""
-    checks, seeing = settings.checks, judging(settings, profile)
-    judge = speaker(seeing) if seeing is not None else None
-    alone = replace(_wanted(checks), classifier=None, plugins=())
-    look_in = open_checks(alone, judge if checks.inputs else None)
-    look_out = open_checks(_wanted(checks), judge) if checks.outputs else Checks({})
-    rewriters = _rewriters(settings, profile, speaker)
-
-    async def close() -> None:
-        await look_out.close()
-        await rewriters.close()
-
-    return Aides(rewriters.of, look_in=look_in.inspect, look_out=look_out.inspect, close=close)
-
-
-def _rewriters(settings: Settings, profile: Profile, speaker: Callable[[str], Writer]) -> Rewriters:
-    """Who rewrites prompts. Raises StartRefused."""
-    models, wish = load_catalogue(), _wish(settings)
-
-    def chars(name: str) -> int:
-        return models[name].prompt_chars if name in models else MOST_CHARS
-
-    return Rewriters(wish, profile, speaker=speaker, chars=chars, refuses=_refuses(settings))
-
-
-def _wish(settings: Settings) -> Wish:
-    """The same from the settings. Raises StartRefused."""
-    asked = settings.rewriting
-    key = asked.key.get_secret_value() if asked.key is not None else ""
-    try:
-        return Wish(asked.by, asked.url, asked.model, key, Patience(asked.seconds, asked.thinking_seconds))
-    except BadRewriter as fault:
-        raise StartRefused(str(fault)) from fault
-
-
-def judging(settings: Settings, profile: Profile) -> str | None:
-    """An API name behind which the judge of pictures stands; None if none is wanted. Raises StartRefused if nothing
-    in the profile could be one."""
-    if not settings.checks.judge:
-        return None
-    for name in load_catalogue():
-        checkpoint = profile.checkpoint(name)
-        if checkpoint is not None and checkpoint.language:
-            return name
-    raise StartRefused(
-        f"checks.judge is on, but no checkpoint of the profile {profile.name} has an encoder with language"
-    )
-
-
-def _wanted(checks: ChecksSection) -> Wanted:
-    """The settings, for the server and the worker alike."""
-    token = checks.classifier_token.get_secret_value() if checks.classifier_token is not None else ""
-    return Wanted(
-        classifier=checks.classifier,
-        token=token,
-        plugins=checks.plugins,
-        seconds=checks.seconds,
-        at_once=checks.at_once,
-        questions=checks.questions,
-        threshold=checks.threshold,
-        judge_seconds=checks.judge_seconds,
-        lenient=checks.away == "allow",
-    )
-
-
 # -- the server
 
 
@@ -275,21 +164,11 @@ async def run(settings: Settings, *, ready: Callable[[str], None], tied: bool = 
         await _serve(settings, stack, stopping, ready)
 
 
-def _refuses(settings: Settings) -> Callable[[str], bool]:
-    """Whether a text asks for something that this installation does not paint."""
-    if not settings.checks.enabled:
-        return lambda _: False
-    try:
-        return load_words(settings.checks.words).refuse
-    except BadWords as fault:
-        raise StartRefused(str(fault)) from fault
-
-
 async def _inspects(settings: Settings, profile: Profile, tally: Tally, stack: AsyncExitStack) -> Inspect:
     """Who looks at input pictures here; the judge does in the worker."""
     judging(settings, profile)
     try:
-        checks = open_checks(_wanted(settings.checks))
+        checks = open_checks(wanted(settings.checks))
     except BadChecker as fault:
         raise StartRefused(str(fault)) from fault
     stack.push_async_callback(checks.close)
@@ -309,7 +188,7 @@ async def _serve(
     settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event, ready: Callable[[str], None]
 ) -> None:
     models, profile = _data(settings)
-    _wish(settings)
+    wish(settings)
     clock = SystemClock()
     store = await _open_store(settings, clock)
     stack.push_async_callback(store.close)
@@ -336,7 +215,7 @@ async def _serve(
         clock=clock,
         terms=_terms(settings),
         serves=lambda name: profile.preset(name) is not None,
-        refuses=tally.counting_texts(_refuses(settings)),
+        refuses=tally.counting_texts(refuses(settings)),
     )
     desk = Desk(
         intake=intake,

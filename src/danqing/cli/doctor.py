@@ -154,7 +154,7 @@ def _profile(name: str) -> Iterator[Finding]:
 
 def _checks(settings: Settings) -> Finding:
     """Who looks at pictures. Whether a classifier answers is not tried: it would be asked about a picture."""
-    from danqing.app import StartRefused, judging
+    from danqing.app_worker import StartRefused, judging
     from danqing.profiles.loader import BadProfile, load_profile
     from danqing.prompts.check import BadChecker, plugin
 

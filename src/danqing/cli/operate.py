@@ -95,7 +95,8 @@ def operator(data: Path) -> Iterator[Operator]:
     if path is not None:
         yield SocketOperator(path)
         return
-    from danqing.app import StartRefused, folder_operator
+    from danqing.app import folder_operator
+    from danqing.app_worker import StartRefused
 
     try:
         with folder_operator(data) as local:

@@ -24,7 +24,8 @@ def serve(
     tied: Annotated[bool, typer.Option("--tied", hidden=True, help="end when standard input closes")] = False,
 ) -> None:
     """Start the server and its worker; prints one line when pictures can be made."""
-    from danqing.app import StartRefused, run
+    from danqing.app import run
+    from danqing.app_worker import StartRefused
     from danqing.settings import BadSettings, load
 
     try:

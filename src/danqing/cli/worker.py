@@ -25,7 +25,7 @@ def worker(
     log_format: Annotated[str, typer.Option(help="auto, json or text")] = "auto",
 ) -> None:
     """Make pictures for a server on this machine, under the settings of its data folder."""
-    from danqing.app import run_worker
+    from danqing.app_worker import run_worker
     from danqing.logs import configure
     from danqing.settings import load
 
