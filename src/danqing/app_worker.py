@@ -49,13 +49,15 @@ def run_worker(
 ) -> None:
     """Be a worker process: load the profile's checkpoints and serve the lease socket until the server is gone."""
     from danqing.engine.build import open_engine
-    from danqing.work.process import Opened, main
+    from danqing.work.process import Opened, main, perish
 
     profile = load_profile(profile_name)
 
     def opened() -> Opened:
         calibration = settings.data / "calibration" / f"{profile.name}-{device}.json"
-        engine = open_engine(profile, device, threads, policy=settings.engine.policy, calibration=calibration)
+        engine = open_engine(
+            profile, device, threads, policy=settings.engine.policy, calibration=calibration, lost=perish
+        )
         aides = replace(_aides(settings, profile, engine.speaker), most_inputs=engine.most_inputs)
         return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
 

@@ -16,7 +16,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
@@ -55,6 +55,9 @@ class FakeEngine:
 
     def listen(self, hear: Callable[[Event], None]) -> None:
         self._hear = hear
+
+    def figures(self) -> Mapping[str, float]:
+        return {"works": float(len(self.started))}
 
     def close(self) -> None:
         self._closed.set()

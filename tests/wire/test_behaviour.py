@@ -380,9 +380,13 @@ async def test_every_reference_of_the_page_leads_somewhere(house: House) -> None
 
 async def test_metrics_count_calls_by_route_and_tell_the_audit(house: House) -> None:
     await post(house)
+    house.desk.board.count("main-1", {"units_step": 12.0})
     page = (await house.client.get("/metrics")).text
     assert f'danqing_request_seconds_count{{method="POST",route="{PATH}",status="200"}} 1.0' in page
     assert 'danqing_figures{name="succeeded"} 1.0' in page
     assert "danqing_audit" in page
     assert 'danqing_work{name="engine_seconds"} 0.0' in page
+    assert 'danqing_engine{name="units_step",worker="main-1"} 12.0' in page
     assert "danqing_ready 1.0" in page
+    house.desk.board.gone("main-1")
+    assert "main-1" not in (await house.client.get("/metrics")).text

@@ -274,6 +274,11 @@ class Engine(Protocol):
         """Register the one listener; it is called from the engine's thread and must not block."""
         ...
 
+    def figures(self) -> Mapping[str, float]:
+        """What the engine counts of itself, for an operator: a name and a number each, as of now. Counts grow for as
+        long as the engine lives."""
+        ...
+
     def close(self) -> None:
         """Stop the thread; works in progress are dropped without an event."""
         ...

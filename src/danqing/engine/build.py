@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,10 +25,12 @@ def open_engine(
     *,
     policy: str = "promise",
     calibration: Path | None = None,
+    lost: Callable[[str], None] | None = None,
 ) -> StepEngine:
     """Load every checkpoint of the profile and return an idle engine. `threads` are torch's on a CPU (a setting of
     the whole process: call this in a process of the engine's own); `calibration` is the file where what is learned of
-    the device's speed is kept. Raises BadCheckpoint, or ValueError for an unknown device or policy."""
+    the device's speed is kept; `lost` is called when only a new process helps. Raises BadCheckpoint, or ValueError for
+    an unknown device or policy."""
     if threads is not None:
         torch.set_num_threads(threads)
     found = find_device(device)
@@ -35,7 +38,7 @@ def open_engine(
     families = {name: load_family(checkpoint, found) for name, checkpoint in profile.checkpoints.items()}
     room = make_room(found.kind)
     if calibration is None:
-        return StepEngine(profile, families, policy=order, room=room)
+        return StepEngine(profile, families, policy=order, room=room, lost=lost)
     about = f"{found.name}, {torch.get_num_threads()} threads, {profile.name}"
     return StepEngine(
         profile,
@@ -44,6 +47,7 @@ def open_engine(
         room=room,
         costs=recalled(calibration, about),
         keep=lambda costs: keep(calibration, about, costs.rates()),
+        lost=lost,
     )
 
 

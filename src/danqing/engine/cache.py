@@ -41,3 +41,9 @@ class Recent(Generic[Kept]):
         self.size += size
         while self.size > self.limit:
             self.size -= self._kept.popitem(last=False)[1][1]
+
+    def forget(self, key: Hashable | None = None) -> None:
+        """Keep that one no longer; all of them without a key."""
+        for one in [*self._kept] if key is None else [key]:
+            if one in self._kept:
+                self.size -= self._kept.pop(one)[1]

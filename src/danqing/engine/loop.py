@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -21,7 +20,9 @@ import structlog
 from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
 from danqing.core.raster import Raster
-from danqing.engine.families.contract import Family, NotFinite, Plan, plan
+from danqing.engine.families.contract import Family, Plan, plan
+from danqing.engine.faults import Kind, Mishap, tried
+from danqing.engine.figures import Figures
 from danqing.engine.inpaint import put_back
 from danqing.engine.memory import Need, Room
 from danqing.engine.palette import Palette, recoloured
@@ -63,11 +64,23 @@ class Running:
     pictures: list[Picture] = field(default_factory=list)
     stepped: int = 0
     seconds: float = 0.0
+    units: int = 0
+    """Units of work done for it."""
+    alone: bool = False
+    """It ran out of memory beside others: it is made anew with the whole room to itself."""
 
     @property
     def token(self) -> str:
         """The job's lease token."""
         return self.plan.work.token
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A wish to drop a work: when it came, and how many units the work had had by then."""
+
+    at: float
+    units: int
 
 
 _NEW = 32
@@ -89,9 +102,11 @@ class StepEngine:
         now: Callable[[], float] = time.monotonic,
         costs: Costs | None = None,
         keep: Callable[[Costs], None] | None = None,
+        lost: Callable[[str], None] | None = None,
     ) -> None:
         """An idle engine. `costs` are what is known of the device's speed already; `keep` is handed them when there is
-        something new and nothing else to do, and at the end."""
+        something new and nothing else to do, and at the end. `lost` is called, with the reason, when the engine can
+        make nothing any more: its device or its thread is gone, and only a new process helps."""
         self.profile, self.policy = profile, policy
         self.costs, self._keep, self._kept = costs or Costs(), keep, 0
         self._shares = Shares()
@@ -99,7 +114,9 @@ class StepEngine:
         self._hear: Hear = _nobody
         self._bell = threading.Condition()
         self._arrivals: deque[tuple[Work, float]] = deque()
-        self._cancels: set[str] = set()
+        self._cancels: dict[str, Cancel] = {}
+        self._figures = Figures(kind.value for kind in Kind)
+        self._lost = lost or _nothing_helps
         self._waiting: deque[Running] = deque()
         self._running: dict[str, Running] = {}
         self._talks = Talks()
@@ -150,12 +167,24 @@ class StepEngine:
     def cancel(self, token: str) -> None:
         """See `core.ports.Engine.cancel`."""
         with self._bell:
-            self._cancels.add(token)
+            running = self._running.get(token)
+            self._cancels.setdefault(token, Cancel(self._now(), running.units if running else 0))
             self._bell.notify()
 
     def listen(self, hear: Hear) -> None:
         """See `core.ports.Engine.listen`."""
         self._hear = hear
+
+    def figures(self) -> Mapping[str, float]:
+        """See `core.ports.Engine.figures`. Beside counts, how many works are here now and how many of them wait for
+        room, and for how many seconds the one longest in the waiting has been waiting."""
+        waiting = [running.arrived for running in tuple(self._waiting)]
+        return {
+            **self._figures.show(),
+            "works": float(len(self._running) + len(waiting)),
+            "waiting": float(len(waiting)),
+            "oldest_waiting_seconds": self._now() - min(waiting) if waiting else 0.0,
+        }
 
     def close(self) -> None:
         """See `core.ports.Engine.close`. Returns when the thread has ended, one unit of work later at
@@ -171,13 +200,19 @@ class StepEngine:
     # -- the engine's thread
 
     def _run(self) -> None:
-        while not self._closed:
-            if not self.tick():
-                self._remember()
-                with self._bell:
-                    self._bell.wait_for(
-                        lambda: self._closed or self._arrivals or self._cancels or self._talks
-                    )
+        try:
+            while not self._closed:
+                if not self.tick():
+                    self._rest()
+        except BaseException as error:
+            self._lost(f"the engine's thread ended: {type(error).__name__}: {error}")
+            raise
+
+    def _rest(self) -> None:
+        """Until there is something to do."""
+        self._remember()
+        with self._bell:
+            self._bell.wait_for(lambda: self._closed or self._arrivals or self._cancels or self._talks)
 
     def _remember(self) -> None:
         """Have what was learned kept, if there is anything new."""
@@ -199,39 +234,54 @@ class StepEngine:
 
     def _take_in(self) -> None:
         with self._bell:
-            cancels, self._cancels = self._cancels, set()
+            cancels, self._cancels = self._cancels, {}
             arrivals, self._arrivals = self._arrivals, deque()
-        known = {running.token for running in (*self._running.values(), *self._waiting)}
-        for token in cancels & known:
-            self._drop(token, Cancelled(token))
+        known = {running.token: running for running in (*self._running.values(), *self._waiting)}
+        for token in cancels.keys() & known.keys():
+            self._cancel(known[token], cancels[token])
         for work, arrived in arrivals:
             if work.token in cancels:
-                self._hear(Cancelled(work.token))
+                self._say(Cancelled(work.token))
             elif work.token not in known:
-                self._accept(work, arrived)
+                self._receive(work, arrived)
         while self._waiting and self._admit(self._waiting[0]):
             self._waiting.popleft()
+
+    def _cancel(self, running: Running, asked: Cancel) -> None:
+        late, seconds = running.units - asked.units, self._now() - asked.at
+        self._figures.cancelled(late, seconds)
+        _log.info("a work was dropped", job=running.token, units_after=late, seconds=round(seconds, 4))
+        self._drop(running.token, Cancelled(running.token))
+
+    def _receive(self, work: Work, arrived: float) -> None:
+        """Take a work in; one that cannot even be planned ends alone."""
+        outcome = tried(lambda: self._accept(work, arrived))
+        if isinstance(outcome, Mishap):
+            self._figures.failed(outcome.kind)
+            _log.error("a work could not be planned", job=work.token, trace=outcome.trace)
+            self._say(Failed(work.token, _not_made(outcome)))
 
     def _accept(self, work: Work, arrived: float) -> None:
         preset = self.profile.preset(work.model)
         if preset is None:
-            self._hear(Failed(work.token, EngineFailed(f"this installation does not serve {work.model}")))
+            self._say(Failed(work.token, EngineFailed(f"this installation does not serve {work.model}")))
             return
         made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
         family = self._families[preset.checkpoint]
         running = Running(made, family, arrived, arrived, family.steps(made))
         if not self._room.ever(_need(running)):
-            self._hear(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))
+            self._say(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))
             return
         self._shares.enter(work.tenant, self._tenants())
         self._waiting.append(running)
 
     def _admit(self, running: Running) -> bool:
-        if not self._room.enter(running.token, _need(running)):
+        need = None if running.alone else _need(running)
+        if not self._room.enter(running.token, need):
             return False
         running.pictures = [Picture(index) for index in range(running.plan.work.count)]
         self._running[running.token] = running
-        self._hear(Started(running.token, running.steps * running.plan.work.count))
+        self._say(Started(running.token, running.steps * running.plan.work.count))
         return True
 
     def _lanes(self, running: Running) -> list[Lane]:
@@ -242,7 +292,7 @@ class StepEngine:
             Lane(
                 job=running.token,
                 index=picture.index,
-                stage=running.stage if shared or picture.done < running.steps else Stage.DECODE,
+                stage=self._stage(running, picture),
                 step=picture.done,
                 tokens=tokens,
                 arrived=running.arrived,
@@ -255,6 +305,12 @@ class StepEngine:
             )
             for picture in (running.pictures[:1] if shared else running.pictures)
         ]
+
+    @staticmethod
+    def _stage(running: Running, picture: Picture) -> Stage:
+        """What the picture needs next."""
+        done = running.stage is Stage.STEP and picture.done >= running.steps
+        return Stage.DECODE if done else running.stage
 
     def _left(self, running: Running) -> float | None:
         """Predicted seconds of engine time until the job is finished, were it alone; None if nothing is known
@@ -273,29 +329,47 @@ class StepEngine:
 
     def _advance(self, running: Running, indices: list[int]) -> None:
         pictures = [picture for picture in running.pictures if picture.index in indices]
-        began = self._now()
-        try:
-            bill, event = self._unit(running, pictures)
-        except Exception as error:  # noqa: BLE001  # boundary: what one job raises ends that job, never the engine
-            self._fail(running, error)
-            return
+        began, stage = self._now(), self._stage(running, pictures[0])
+        outcome = tried(lambda: self._unit(running, pictures))
         running.served = self._now()
         took = running.served - began
+        running.seconds += took
+        running.units += 1
+        self._figures.unit(stage, len(pictures), took)
+        if isinstance(outcome, Mishap):
+            self._shares.charge(running.plan.work.tenant, took)
+            self._mend(running, outcome, stage)
+            return
+        bill, event = outcome
         predicted = self.costs.seconds(bill)
         self._shares.charge(running.plan.work.tenant, took if predicted is None else predicted)
         self.costs.learn(bill, took)
-        running.seconds += took
         self._tell(running, event)
 
-    def _fail(self, running: Running, error: Exception) -> None:
-        # As text: a renderer that walks the frames would hold up the engine, and their tensors.
-        trace = "".join(traceback.format_exception(error))
-        _log.error("a unit of work failed", job=running.token, stage=running.stage.value, trace=trace)
-        why = str(error) if isinstance(error, NotFinite) else type(error).__name__
-        # The exception itself is not passed on: its traceback would keep the job's tensors alive.
-        self._drop(
-            running.token, Failed(running.token, EngineFailed(f"The picture could not be made: {why}."))
-        )
+    def _mend(self, running: Running, mishap: Mishap, stage: Stage) -> None:
+        """A unit went wrong: that job ends, or is made anew if there is hope. What it used may be what was wrong, so
+        nothing of it is remembered for later works."""
+        self._figures.failed(mishap.kind)
+        _log.error("a unit of work failed", job=running.token, stage=stage.value, trace=mishap.trace)
+        running.family.forget(running.plan)
+        if not running.family.sound():
+            self._lost(f"the device answers no more, after {mishap.why}")
+        if mishap.kind is Kind.MEMORY and not running.alone:
+            self._begin_anew(running)
+        else:
+            self._drop(running.token, Failed(running.token, _not_made(mishap)))
+
+    def _begin_anew(self, running: Running) -> None:
+        """There was no room where the memory model saw some. From the beginning, since a step that broke off may have
+        moved some of its lanes; with nothing beside it, since that is all the room there is."""
+        self._running.pop(running.token)
+        self._room.leave(running.token)
+        running.stage, running.conditions, running.prefix = Stage.ENCODE, None, None
+        running.pictures, running.stepped, running.alone = [], 0, True
+        for family in self._families.values():
+            family.forget()
+        self._figures.again()
+        self._waiting.appendleft(running)
 
     def _unit(self, running: Running, pictures: list[Picture]) -> tuple[Bill, Event | None]:
         """One unit of work on the pictures, all at one stage; its bill, and the event it is worth."""
@@ -328,10 +402,10 @@ class StepEngine:
 
     def _tell(self, running: Running, event: Event | None) -> None:
         if event is not None:
-            self._hear(event)
+            self._say(event)
         elif running.stepped:
             total = running.steps * running.plan.work.count
-            self._hear(Stepped(running.token, running.stepped, total, self._left(running)))
+            self._say(Stepped(running.token, running.stepped, total, self._left(running)))
         if not running.pictures:
             self._drop(running.token, Finished(running.token, running.seconds))
 
@@ -341,7 +415,13 @@ class StepEngine:
         self._waiting = deque(running for running in self._waiting if running.token != token)
         self._room.leave(token)
         self._shares.keep(self._tenants())
-        self._hear(event)
+        self._say(event)
+
+    def _say(self, event: Event) -> None:
+        """Tell the listener. What is wrong with that one is no fault of the job's, nor of its neighbours."""
+        told = tried(lambda: self._hear(event))
+        if isinstance(told, Mishap):
+            _log.error("an event was not heard", job=event.token, trace=told.trace)
 
     def _tenants(self) -> set[str]:
         """Those who have jobs here."""
@@ -351,6 +431,16 @@ class StepEngine:
 def _need(running: Running) -> Need:
     keeps = sum(running.family.bill(running.plan, stage).keeps for stage in (Stage.ENCODE, Stage.PREFILL))
     return Need(keeps, running.family.passing(running.plan))
+
+
+def _not_made(mishap: Mishap) -> EngineFailed:
+    """What a caller is told."""
+    why = "the device has too little memory for it" if mishap.kind is Kind.MEMORY else mishap.why
+    return EngineFailed(f"The picture could not be made: {why}.")
+
+
+def _nothing_helps(_reason: str) -> None:
+    """Stands for a process that would end, where nobody watches over it."""
 
 
 def _finished(raster: Raster, work: Work) -> Raster:

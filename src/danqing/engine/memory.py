@@ -40,9 +40,13 @@ class Room:
         """Whether the work could run here alone."""
         return need.lasting + need.passing <= self.limit
 
-    def enter(self, token: str, need: Need) -> bool:
-        """Admit the work now, or answer False."""
-        if len(self._held) >= self.works:
+    def enter(self, token: str, need: Need | None) -> bool:
+        """Admit the work now, or answer False. One whose need is not known (None) has the room to itself."""
+        if need is None and not self._held:
+            need = Need(self.limit, 1)
+            self._held[token] = need
+            return True
+        if need is None or len(self._held) >= self.works:
             return False
         needs = [*self._held.values(), need]
         if sum(one.lasting for one in needs) + max(one.passing for one in needs) > self.limit:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from danqing.core.raster import Raster
 from danqing.core.writing import CannotWrite
+from danqing.engine.faults import Mishap, tried
 from danqing.engine.language import Language
 
 _CLOSED = "the engine was closed"
@@ -74,17 +75,16 @@ class Talks:
 
     @staticmethod
     def _is_done(talk: _Talk) -> bool:
-        try:
-            talk.last = next(talk.units)
-        except StopIteration:
+        given = tried(lambda: next(talk.units, None))
+        if given is None:
             with suppress(InvalidStateError):  # given up meanwhile
                 talk.answer.set_result(talk.last)
             return True
-        except Exception as error:  # noqa: BLE001  # boundary: what one talk raises ends that talk, never the engine
+        if isinstance(given, Mishap):
             with suppress(InvalidStateError):
-                # as text: its traceback would keep tensors alive
-                talk.answer.set_exception(CannotWrite(f"the encoder failed: {type(error).__name__}"))
+                talk.answer.set_exception(CannotWrite(f"the encoder failed: {given.why}"))
             return True
+        talk.last = given
         return False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -69,6 +69,7 @@ class Board:
         self._tales: OrderedDict[str, Tale] = OrderedDict()
         self._ends: Counter[str] = Counter()
         self._seconds = 0.0
+        self._engines: dict[str, Mapping[str, float]] = {}
 
     def get(self, job_id: str) -> Progress | None:
         """What is known of a job; None for one that no worker has touched lately."""
@@ -100,6 +101,20 @@ class Board:
     def forget(self, job_id: str) -> None:
         """The attempt was lost or cancelled."""
         self._jobs.pop(job_id, None)
+
+    # -- engines
+
+    def count(self, worker: str, figures: Mapping[str, float]) -> None:
+        """What a worker's engine counts of itself, as of now."""
+        self._engines[worker] = figures
+
+    def gone(self, worker: str) -> None:
+        """The worker's process has ended, and its counts with it."""
+        self._engines.pop(worker, None)
+
+    def engines(self) -> Mapping[str, Mapping[str, float]]:
+        """The latest figures of each engine, by the name of its worker."""
+        return self._engines
 
     # -- tales
 

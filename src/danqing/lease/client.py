@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,9 +117,12 @@ class LeaseClient:
         Raises ServerAway."""
         await self.claim(Claim(hello, 0, 0.0))
 
-    async def beat(self, worker: str, beats: tuple[Pulse, ...]) -> tuple[str, ...]:
-        """Tokens that hold nothing any more. Tried for 4 s: the next beat says it anew. Raises ServerAway."""
-        ask = encode(Beats(worker, beats))
+    async def beat(
+        self, worker: str, beats: tuple[Pulse, ...], figures: Mapping[str, float] | None = None
+    ) -> tuple[str, ...]:
+        """Tokens that hold nothing any more; `figures` are what the engine counts of itself. Tried for 4 s: the next
+        beat says it anew. Raises ServerAway."""
+        ask = encode(Beats(worker, beats, figures or {}))
         body = await self._tried(
             BEAT_SECONDS, lambda left: self._call("POST", "/beat", data=ask, seconds=left)
         )

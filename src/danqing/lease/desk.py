@@ -141,6 +141,8 @@ class Desk:
         seat = self._seats.get(ask.worker)
         if seat is not None:
             seat.heard = now
+            if ask.figures:
+                self.board.count(ask.worker, ask.figures)
         for pulse in ask.beats:
             hand = self._hands.get(pulse.token)
             if hand is None:
@@ -231,6 +233,7 @@ class Desk:
         """The worker's process is gone: its jobs go back to the queue at once instead of when their leases lapse.
         A crash counts against each of them; answers how many there were."""
         self._seats.pop(worker, None)
+        self.board.gone(worker)
         tokens = [token for token, hand in self._hands.items() if hand.worker == worker]
         if crashed and len(tokens) > 1:
             self._suspects |= {self._hands[token].job_id for token in tokens}

@@ -29,6 +29,7 @@ from danqing.core.writing import Panel
 MOST_ROOM = 16
 LONGEST_POLL = 20.0
 MOST_BEATS = 256
+MOST_FIGURES = 256
 
 T = TypeVar("T")
 
@@ -89,14 +90,16 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Beats:
-    """Every lease that the worker holds."""
+    """Every lease that the worker holds. With it, now and then, all that its engine counts of itself, by name; empty
+    means nothing new."""
 
     worker: str
     beats: tuple[Pulse, ...]
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.beats) > MOST_BEATS:
-            raise ValueError(f"{len(self.beats)} beats at once")
+        if len(self.beats) > MOST_BEATS or len(self.figures) > MOST_FIGURES:
+            raise ValueError(f"{len(self.beats)} beats and {len(self.figures)} figures at once")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,12 @@ class Meter:
             ("name",),
             registry=self._registry,
         )
+        self._engine = Gauge(
+            "danqing_engine",
+            "What each worker's engine counts of itself since it started.",
+            ("worker", "name"),
+            registry=self._registry,
+        )
         self._refused = Gauge(
             "danqing_refused",
             "Refusals told since the start, by what was refused; unchecked: nobody could say.",
@@ -49,8 +55,22 @@ class Meter:
         """Count one answered request; `route` is the template, never the path."""
         self._seconds.labels(route, method, str(status)).observe(seconds)
 
-    def show(self, *, figures: Counts, audit: Counts, work: Counts, refused: Counts, ready: bool) -> bytes:
-        """The page for a scrape, in Prometheus' text format 0.0.4."""
+    def show(
+        self,
+        *,
+        figures: Counts,
+        audit: Counts,
+        work: Counts,
+        refused: Counts,
+        engines: Mapping[str, Counts],
+        ready: bool,
+    ) -> bytes:
+        """The page for a scrape, in Prometheus' text format 0.0.4. `engines` by worker: those that are gone are shown
+        no more."""
+        self._engine.clear()
+        for worker, counts in engines.items():
+            for name, value in counts.items():
+                self._engine.labels(worker, name).set(value)
         shown = (self._figures, figures), (self._audit, audit), (self._work, work), (self._refused, refused)
         for gauge, counts in shown:
             for name, value in counts.items():

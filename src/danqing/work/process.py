@@ -25,6 +25,8 @@ from danqing.work.aides import Aides
 from danqing.work.run import Worker
 
 CLOSE_SECONDS = 2.0
+LOST = 70
+"""What a process ends with whose engine can make nothing any more (`EX_SOFTWARE`)."""
 _log = structlog.get_logger("danqing.work")
 
 
@@ -48,6 +50,12 @@ def main(open_engine: Callable[[], Opened], *, name: str, socket: Path, clock: C
     if not asyncio.run(_serve(open_engine, name=name, socket=socket, clock=clock)):
         # a thread is still inside foreign code: the interpreter would wait for it, or trip over it
         os._exit(0)
+
+
+def perish(reason: str) -> None:
+    """End this process at once, as a crash: what it held is made elsewhere, or by the next one. From any thread."""
+    _log.error("the worker cannot go on", reason=reason)
+    os._exit(LOST)
 
 
 async def _serve(open_engine: Callable[[], Opened], *, name: str, socket: Path, clock: Clock) -> bool:

@@ -6,6 +6,7 @@ Two threads: the engine's, which only ever calls `_hear`, and the loop's, where 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -156,15 +157,20 @@ class Worker:
         return max(0, self._room - len(self._held))
 
     async def _beat(self) -> None:
+        counted, at = self._engine.figures(), self._clock.monotonic()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_SECONDS):
                     await self._told.wait()
             self._told.clear()
             beats = tuple(Pulse(m.lease.token, m.step, m.steps, m.left) for m in self._held.values())
-            if beats:
+            figures: Mapping[str, float] = {}
+            if self._clock.monotonic() - at >= BEAT_SECONDS:
+                latest, at = self._engine.figures(), self._clock.monotonic()
+                counted, figures = latest, {} if latest == counted else latest
+            if beats or figures:
                 with suppress(ServerAway):
-                    for token in await self._client.beat(self._hello.worker, beats):
+                    for token in await self._client.beat(self._hello.worker, beats, figures):
                         self._drop(token)
             await asyncio.sleep(LEAST_BEAT)
 

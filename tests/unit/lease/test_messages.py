@@ -37,6 +37,7 @@ MESSAGES = [
     Claim(HELLO, 4, 20.0, ("t1",)),
     News((LEASE,), ("t2",)),
     Beats("w", (Pulse("t", 3, 8, 0.5), Pulse("u", 0, 0))),
+    Beats("w", (), {"units_step": 12.0}),
     Gone(("t",)),
     End("t", Outcome.SUCCEEDED, seconds=1.0, wall=2.0),
     End("t", Outcome.FAILED, Wrong.of(EngineFailed("not finite"))),

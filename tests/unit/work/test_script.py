@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,6 +41,9 @@ class ByHand:
 
     def listen(self, hear: Callable[[Event], None]) -> None:
         self.hear = hear
+
+    def figures(self) -> Mapping[str, float]:
+        return {}
 
     def close(self) -> None:
         pass

@@ -10,6 +10,7 @@ import pytest
 from danqing.core.errors import EngineFailed, Internal
 from danqing.core.job import State
 from danqing.lease.messages import Outcome
+from danqing.work import run
 from danqing.work.run import Worker
 from tests.support.clock import RealClock
 from tests.support.eventually import eventually
@@ -129,6 +130,17 @@ async def test_steps_reach_the_board_and_the_row(place: Place) -> None:
             return (await place.job(job_id, 0)).step >= 3
 
         await eventually(kept)
+
+
+async def test_what_the_engine_counts_reaches_the_board_even_of_an_idle_worker(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "BEAT_SECONDS", 0.05)
+    async with working(place, FakeEngine()):
+        await place.job(await place.submit())
+        await eventually(lambda: place.desk.board.engines().get("w1") == {"works": 1.0})
+    await place.desk.bury("w1", crashed=False)
+    assert place.desk.board.engines() == {}
 
 
 async def test_k14_a_stopped_worker_gives_its_jobs_back_and_no_attempt_is_counted(place: Place) -> None:

@@ -124,6 +124,14 @@ class Family(Protocol):
         """The finished picture at the asked size."""
         ...
 
+    def forget(self, plan: Plan | None = None) -> None:
+        """Remember nothing of that work's inputs any more, or nothing at all, and give the memory back."""
+        ...
+
+    def sound(self) -> bool:
+        """Whether the device still computes. After some faults it never does again in the same process."""
+        ...
+
 
 class NotFinite(ArithmeticError):
     """Latents turned into NaN or infinity."""

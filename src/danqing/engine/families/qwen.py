@@ -138,6 +138,21 @@ class Painter(ABC, Generic[P]):
         """See `Family.passing`."""
         return self._costs.passing(plan)
 
+    # -- after a fault
+
+    def forget(self, plan: Plan | None = None) -> None:
+        """See `Family.forget`."""
+        self._heads.forget(None if plan is None else head_key(plan))
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def sound(self) -> bool:
+        """See `Family.sound`."""
+        try:
+            return float(torch.ones(2, device=self.device).sum()) == 2.0
+        except RuntimeError:
+            return False
+
     # -- what both read alike
 
     def _ids(self, text: str) -> torch.Tensor:

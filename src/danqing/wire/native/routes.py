@@ -84,7 +84,12 @@ def router(desk: Desk) -> APIRouter:
         ready = not _with_closing(desk).reasons()
         figures, audit = await desk.store.figures(), await auditor.counts()
         page = desk.meter.show(
-            figures=figures, audit=audit, work=desk.board.figures(), refused=desk.tally.figures(), ready=ready
+            figures=figures,
+            audit=audit,
+            work=desk.board.figures(),
+            refused=desk.tally.figures(),
+            engines=desk.board.engines(),
+            ready=ready,
         )
         return Response(page, media_type="text/plain; version=0.0.4")
 
