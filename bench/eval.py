@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from bench.answers import EngineAnswers, ServerAnswers, avoided, megabytes, seconds_of_an_edit
@@ -73,7 +74,12 @@ def collect(asked: Asked, paper: Paper, processes: int) -> Iterator[Answered]:
         worker.start()
     running = processes
     while running:
-        told = queue.get()
+        try:
+            told = queue.get(timeout=1.0)
+        except Empty:
+            if any(worker.exitcode for worker in workers):
+                raise SystemExit("a process that asked the questions has died: see above") from None
+            continue
         if told is None:
             running -= 1
         else:

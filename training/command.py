@@ -1,10 +1,12 @@
-"""The command line of training: options, then autoencoder, denoiser and export, each where it was left."""
+"""The command line of training: options, then autoencoder, denoiser, export and card, each where it was left."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from transformers import AutoTokenizer
 
 from training.adopt import adopt_words, match_words
 from training.build import Shape
+from training.card import write_card
 from training.denoiser import Run, Student, lessons_from, train_denoiser
+from training.evaluation import evaluate
 from training.export import export, weights_of
 from training.files import replace_folder
 from training.together import Alone, Together, meeting_place
@@ -22,6 +26,7 @@ from training.tokenizer import build_tokenizer
 from training.vae import build_vae, learned, train_vae
 
 VAE_SHARE = 0.12
+LOOK = 3  # questions a row and language, asked in between
 
 
 def _options() -> argparse.Namespace:
@@ -42,6 +47,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1, help="each with its own lessons")
     parser.add_argument("--threads", type=int, default=2, help="of each process")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--questions",
+        type=int,
+        default=25,
+        help="for each row and language at the end, for the card; 0: none",
+    )
     return parser.parse_args()
 
 
@@ -74,7 +85,21 @@ def _teach(rank: int, options: argparse.Namespace, minutes: float, place: Any) -
     vae = AutoencoderKLQwenImage21.from_pretrained(options.work / "vae").float()
     # A resumed run must not see its first lessons again.
     lessons = lessons_from(vae, tokenizer, options.seed + run.step, rank)
-    train_denoiser(run, lessons, folder=options.work, minutes=minutes, others=others)
+    look = partial(_look, work=options.work, tokenizer=tokenizer) if options.questions else None
+    train_denoiser(run, lessons, folder=options.work, minutes=minutes, others=others, look=look)
+
+
+def _look(run: Run, *, work: Path, tokenizer: Any) -> None:
+    """How good the run is by now, into its log."""
+    seen = work / "seen"
+    export(run.average, vae=work / "vae", tokenizer=tokenizer, shape=Shape(), folder=seen)
+    try:
+        figures = evaluate(seen, LOOK)
+    except RuntimeError as fault:  # a question that cannot be asked is no reason to stop learning
+        figures = {"fault": str(fault)}
+    line = {"stage": "evaluation", "step": run.step, "seconds": round(run.seconds)} | figures
+    with (work / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
 
 
 def _teach_vae(rank: int, options: argparse.Namespace, minutes: float, place: Any) -> None:
@@ -94,7 +119,7 @@ def _share_out(teach: Callable[..., None], options: argparse.Namespace, minutes:
 
 
 def main() -> None:
-    """Autoencoder, denoiser, export, in this order; each goes on where it was."""
+    """Autoencoder, denoiser, export, evaluation and card, in this order; each goes on where it was."""
     options = _options()
     torch.set_num_threads(options.threads * options.processes)
     torch.manual_seed(options.seed)
@@ -112,3 +137,7 @@ def main() -> None:
         _share_out(_teach, options, options.minutes - vae_minutes, Student(tokenizer, Shape()))
     average = _student(options, tokenizer).average
     export(average, vae=work / "vae", tokenizer=tokenizer, shape=Shape(), folder=options.out)
+    if options.questions:
+        figures = evaluate(options.out, options.questions, times=True)
+        write_card(options.out, work, figures)
+        print(json.dumps(figures))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,10 +155,13 @@ def train_denoiser(
     minutes: float,
     others: Alone | Together = ALONE,
     save_every: float = 240,
+    look: Callable[[Run], None] | None = None,
+    look_every: float = 3600,
 ) -> None:
-    """Until each thread has spent `minutes` of processor time over all runs. Only the first of several processes
-    writes."""
+    """Until each thread has spent `minutes` of processor time over all runs; `look` is called after every `look_every`
+    seconds of it. Only the first of several processes writes and looks."""
     start, before, saved = worked(), run.seconds, time.monotonic()
+    looked = run.seconds
     recent: list[list[float]] = []
     run.student.train()
     while run.seconds < 60 * minutes:
@@ -176,6 +180,9 @@ def train_denoiser(
         if time.monotonic() - saved > save_every:
             run.save(folder / "state.pt")
             saved = time.monotonic()
+        if look is not None and run.seconds - looked > look_every:
+            look(run)
+            looked = run.seconds
     if not others.rank:
         run.save(folder / "state.pt")
 

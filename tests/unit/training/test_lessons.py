@@ -17,7 +17,14 @@ from danqing.judge.world import SIZES as SIZES_OF_THINGS  # noqa: E402
 from training.adopt import adopt_words, match_words  # noqa: E402
 from training.batches import CURRICULUM, SIZES, Codec, Lessons, stage_at  # noqa: E402
 from training.build import SHIFT, Shape, build_scheduler  # noqa: E402
-from training.denoiser import Run, flow_loss, rate_at, sample_times, total  # noqa: E402
+from training.denoiser import (  # noqa: E402
+    Run,
+    flow_loss,
+    rate_at,
+    sample_times,
+    total,
+    train_denoiser,
+)
 from training.files import replace_folder  # noqa: E402
 from training.labels import label  # noqa: E402
 from training.muon import Muon  # noqa: E402
@@ -135,3 +142,20 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
             (fresh / text).write_text(text)
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_run_is_looked_at_while_it_goes_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    run = Run.start(tokenizer, TINY)
+    seen: list[int] = []
+    train_denoiser(
+        run,
+        Lessons(tokenizer, Codec(build_vae()), 1),
+        folder=tmp_path,
+        minutes=0.02,
+        look=lambda run: seen.append(run.step),
+        look_every=0.0,
+    )
+    assert seen == list(range(1, run.step + 1))
+    assert (tmp_path / "state.pt").is_file()
