@@ -53,6 +53,14 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Foretold:
+    """The work waits while others advance, or has not begun: `left` is the predicted rest in seconds."""
+
+    token: str
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
 class ImageReady:
     """Picture `index` (from 0) is finished."""
 
@@ -84,4 +92,4 @@ class Failed:
     fault: Fault
 
 
-Event = Started | Stepped | ImageReady | Finished | Cancelled | Failed
+Event = Started | Stepped | Foretold | ImageReady | Finished | Cancelled | Failed

@@ -18,7 +18,17 @@ from typing import Any
 import structlog
 
 from danqing.core.errors import EngineFailed
-from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
+from danqing.core.events import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Foretold,
+    ImageReady,
+    Started,
+    Stepped,
+    Work,
+)
 from danqing.core.raster import Raster
 from danqing.engine.families.contract import Family, Plan, plan
 from danqing.engine.faults import Kind, Mishap, tried
@@ -29,6 +39,7 @@ from danqing.engine.palette import Palette, recoloured
 from danqing.engine.talks import Speaker, Talks
 from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Bill, Costs, Stage
+from danqing.schedule.forecast import Ahead, Outlook
 from danqing.schedule.policy import Lane, Policy
 from danqing.schedule.shares import Shares
 
@@ -68,6 +79,10 @@ class Running:
     """Units of work done for it."""
     alone: bool = False
     """It ran out of memory beside others: it is made anew with the whole room to itself."""
+    promised: float | None = None
+    """See `Lane.promised`."""
+    told: float | None = None
+    """The end that was foretold last, on the engine's clock."""
 
     @property
     def token(self) -> str:
@@ -110,6 +125,7 @@ class StepEngine:
         self.profile, self.policy = profile, policy
         self.costs, self._keep, self._kept = costs or Costs(), keep, 0
         self._shares = Shares()
+        self._outlook = Outlook(policy, now)
         self._families, self._room, self._now = families, room, now
         self._hear: Hear = _nobody
         self._bell = threading.Condition()
@@ -246,6 +262,8 @@ class StepEngine:
                 self._receive(work, arrived)
         while self._waiting and self._admit(self._waiting[0]):
             self._waiting.popleft()
+        if arrivals:
+            self._foretell(fresh=True)
 
     def _cancel(self, running: Running, asked: Cancel) -> None:
         late, seconds = running.units - asked.units, self._now() - asked.at
@@ -269,6 +287,7 @@ class StepEngine:
         made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
         family = self._families[preset.checkpoint]
         running = Running(made, family, arrived, arrived, family.steps(made))
+        running.pictures = [Picture(index) for index in range(work.count)]
         if not self._room.ever(_need(running)):
             self._say(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))
             return
@@ -279,7 +298,6 @@ class StepEngine:
         need = None if running.alone else _need(running)
         if not self._room.enter(running.token, need):
             return False
-        running.pictures = [Picture(index) for index in range(running.plan.work.count)]
         self._running[running.token] = running
         self._say(Started(running.token, running.steps * running.plan.work.count))
         return True
@@ -302,6 +320,7 @@ class StepEngine:
                 deadline=work.deadline,
                 solo=running.seconds + left if left else 0.0,
                 spent=self._shares.of(work.tenant),
+                promised=running.promised,
             )
             for picture in (running.pictures[:1] if shared else running.pictures)
         ]
@@ -344,6 +363,10 @@ class StepEngine:
         predicted = self.costs.seconds(bill)
         self._shares.charge(running.plan.work.tenant, took if predicted is None else predicted)
         self.costs.learn(bill, took)
+        begins = running.units == 1
+        self._foretell(fresh=begins, but=running)
+        if begins:
+            running.promised = self._outlook.begin(running.token)
         self._tell(running, event)
 
     def _mend(self, running: Running, mishap: Mishap, stage: Stage) -> None:
@@ -365,7 +388,8 @@ class StepEngine:
         self._running.pop(running.token)
         self._room.leave(running.token)
         running.stage, running.conditions, running.prefix = Stage.ENCODE, None, None
-        running.pictures, running.stepped, running.alone = [], 0, True
+        running.pictures = [Picture(index) for index in range(running.plan.work.count)]
+        running.stepped, running.alone = 0, True
         for family in self._families.values():
             family.forget()
         self._figures.again()
@@ -405,15 +429,43 @@ class StepEngine:
             self._say(event)
         elif running.stepped:
             total = running.steps * running.plan.work.count
-            self._say(Stepped(running.token, running.stepped, total, self._left(running)))
+            foretold = self._outlook.left(running.token)
+            left = self._left(running) if foretold is None else foretold
+            self._say(Stepped(running.token, running.stepped, total, left))
         if not running.pictures:
             self._drop(running.token, Finished(running.token, running.seconds))
+
+    def _foretell(self, *, fresh: bool, but: Running | None = None) -> None:
+        """Look ahead, if there is time for it, and tell whose end moved by a twentieth of what is left. `but` hears
+        it with its step."""
+        if not self._outlook.look(self._ahead, fresh=fresh):
+            return
+        now = self._now()
+        for running in (*self._running.values(), *self._waiting):
+            left = self._outlook.left(running.token)
+            if left is None:
+                continue
+            moved = running.told is None or abs(now + left - running.told) > 0.05 * left
+            if moved and running is not but:
+                running.told = now + left
+                self._say(Foretold(running.token, left))
+
+    def _ahead(self) -> list[Ahead]:
+        """What is there, for looking ahead: each job's first lane, and the seconds of a unit, all being alike."""
+        jobs = []
+        for running in (*self._running.values(), *self._waiting):
+            lanes = self._lanes(running)
+            units = running.steps * running.plan.work.count - running.stepped + len(running.pictures)
+            if lanes and lanes[0].left:  # else it is done, or nothing is known of its cost yet
+                jobs.append(Ahead(lanes[0], lanes[0].left / units))
+        return jobs
 
     def _drop(self, token: str, event: Event) -> None:
         """Forget a job, so that its tensors are freed, and say why."""
         self._running.pop(token, None)
         self._waiting = deque(running for running in self._waiting if running.token != token)
         self._room.leave(token)
+        self._outlook.end(token, finished=isinstance(event, Finished))
         self._shares.keep(self._tenants())
         self._say(event)
 

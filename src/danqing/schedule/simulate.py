@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from danqing.schedule.cost import Stage
+from danqing.schedule.forecast import Ahead, Outlook
 from danqing.schedule.policy import PROMISE, Lane, Policy
 from danqing.schedule.shares import Shares
 
@@ -134,6 +135,7 @@ class _Job:
     request: Request
     served: float
     done: int = 0
+    promised: float | None = None
 
     @property
     def unit(self) -> float:
@@ -152,6 +154,10 @@ class _Device:
     shares: Shares = field(default_factory=Shares)
     jobs: dict[str, _Job] = field(default_factory=dict)
     now: float = 0.0
+    outlook: Outlook = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outlook = Outlook(self.policy, lambda: self.now)
 
     def run(self, requests: Sequence[tuple[int, Request]]) -> dict[int, Outcome]:
         ended: dict[int, Outcome] = {}
@@ -182,6 +188,8 @@ class _Device:
         else:
             lanes = [self._lane(name, job) for name, job in self.jobs.items()]
             job, units = self.jobs[self.policy.choose(lanes, self.now)[0].job], 1
+        if self.policy.heeds and not job.done:
+            self._foretell(job)
         job.done += units
         self.now += units * job.unit
         job.served = self.now
@@ -189,7 +197,14 @@ class _Device:
         if job.done < job.request.units:
             return []
         del self.jobs[str(job.place)]
+        self.outlook.end(str(job.place), finished=True)
         return [job]
+
+    def _foretell(self, job: _Job) -> None:
+        """As the engine does when a job begins."""
+        name = str(job.place)
+        self.outlook.look(lambda: [Ahead(self._lane(n, j), j.unit) for n, j in self.jobs.items()], until=name)
+        job.promised = self.outlook.begin(name)
 
     def _lane(self, name: str, job: _Job) -> Lane:
         request = job.request
@@ -205,4 +220,5 @@ class _Device:
             tenant=request.tenant,
             solo=request.seconds,
             spent=self.shares.of(request.tenant),
+            promised=job.promised,
         )

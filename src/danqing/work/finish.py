@@ -39,12 +39,18 @@ class Making:
     step: int = 0
     steps: int = 0
     left: float | None = None
+    told: float = 0.0
+    """When `left` was told, on the same clock."""
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     hear: Callable[[Event], None] | None = None
     """Who is told of works under the token's own sub-tokens, where the job is made of several."""
     task: asyncio.Task[None] | None = None
     ending: bool = False
     """The end was sent: losing the token now is how an end looks from the side."""
+
+    def rest(self, now: float) -> float | None:
+        """What is left by now of the seconds that were told last."""
+        return None if self.left is None else max(0.0, self.left - (now - self.told))
 
 
 async def deliver(making: Making, client: Shelf, now: Callable[[], float]) -> End:

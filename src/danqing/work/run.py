@@ -13,7 +13,7 @@ from dataclasses import replace
 import structlog
 
 from danqing.core.errors import Fault
-from danqing.core.events import Event, Started, Stepped, Work
+from danqing.core.events import Event, Foretold, Started, Stepped, Work
 from danqing.core.job import Lease
 from danqing.core.ports import Clock, Engine
 from danqing.lease.client import Dropped, LeaseClient, ServerAway
@@ -163,10 +163,11 @@ class Worker:
                 async with asyncio.timeout(BEAT_SECONDS):
                     await self._told.wait()
             self._told.clear()
-            beats = tuple(Pulse(m.lease.token, m.step, m.steps, m.left) for m in self._held.values())
+            now = self._clock.monotonic()
+            beats = tuple(Pulse(m.lease.token, m.step, m.steps, m.rest(now)) for m in self._held.values())
             figures: Mapping[str, float] = {}
-            if self._clock.monotonic() - at >= BEAT_SECONDS:
-                latest, at = self._engine.figures(), self._clock.monotonic()
+            if now - at >= BEAT_SECONDS:
+                latest, at = self._engine.figures(), now
                 counted, figures = latest, {} if latest == counted else latest
             if beats or figures:
                 with suppress(ServerAway):
@@ -193,7 +194,11 @@ class Worker:
                 making.steps = steps
                 self._told.set()
             case Stepped(step=step, steps=steps, left=left):
-                making.step, making.steps, making.left = step, max(step, steps), left
+                making.step, making.steps = step, max(step, steps)
+                making.left, making.told = left, self._clock.monotonic()
+                self._told.set()
+            case Foretold(left=left):
+                making.left, making.told = left, self._clock.monotonic()
                 self._told.set()
             case _:
                 making.events.put_nowait(event)

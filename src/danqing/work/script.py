@@ -57,7 +57,8 @@ class Counting:
                 making.steps = self._before + steps * (later + 1)
             case Stepped(step=step, steps=steps, left=left):
                 making.step, making.steps = self._before + step, self._before + steps * (later + 1)
-                spent = self._now() - self._began
+                making.told = self._now()
+                spent = making.told - self._began
                 making.left = None if left is None else left + (spent + left) * later
             case _:
                 self.part.events.put_nowait(event)

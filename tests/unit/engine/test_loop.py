@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from danqing.core.errors import EngineFailed
-from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped
+from danqing.core.events import Cancelled, Event, Failed, Finished, Foretold, ImageReady, Started, Stepped
 from danqing.core.raster import Size
 from danqing.engine.families.contract import Plan
 from danqing.engine.families.qwen import LanePicture
@@ -298,3 +298,16 @@ def test_a_checkpoint_looks_at_what_it_was_taught_and_no_more_than_its_kind(
     checkpoints = {name: replace(one, inputs=taught) for name, one in profile.checkpoints.items()}
     engine = Crank(replace(profile, checkpoints=checkpoints), family).engine
     assert engine.most_inputs("any") == most
+
+
+def test_the_foretold_end_counts_what_goes_before(crank: Callable[..., Crank]) -> None:
+    made = crank()
+    made.start(make_work("warm"))
+    made.turn()
+    made.start(make_work("first", count=4), make_work("second"))
+    made.turn()
+    waiting = made.of(Foretold, "second")
+    assert waiting
+    own = made.of(Stepped, "second")[0].left
+    assert waiting[0].left > 2 * own > 0
+    assert made.of(Stepped, "first")[0].left < waiting[0].left
