@@ -99,6 +99,8 @@ def errors_page() -> str:
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     """A command and everything below it that is not hidden."""
     children: dict[str, click.Command] = getattr(command, "commands", {})
+    if children and getattr(command, "invoke_without_command", False) and " " in path:
+        yield path, command
     if children:
         for name, child in children.items():
             if not child.hidden:

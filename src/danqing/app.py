@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from danqing import logs
-from danqing.app_worker import StartRefused, SystemClock, judging, refuses, wanted, wish
+from danqing.app_worker import StartRefused, SystemClock, judging, refuse_unready, refuses, wanted, wish
 from danqing.blobs import secret_keys
 from danqing.blobs.folder import FolderBlobs
 from danqing.catalogue.loader import CatalogueError, counted
@@ -46,9 +46,10 @@ from danqing.pixels.decoders import Decoders
 from danqing.pixels.labels import generated
 from danqing.pixels.marks import mark
 from danqing.pixels.png import encode
-from danqing.profiles.loader import BadProfile, Profile, load_profile
+from danqing.profiles.loader import BUNDLED, BadProfile, Profile, load_profile
+from danqing.profiles.weights import NotPulled, Weights, sources
 from danqing.prompts.check import BadChecker, open_checks
-from danqing.settings import SERVER_NOTE, BadSettings, Labels, Settings
+from danqing.settings import SERVER_NOTE, BadSettings, Engine, Labels, Settings, visible_gpus
 from danqing.settings import load as load_settings
 from danqing.store.life import Rules
 from danqing.store.lock import FolderHeld
@@ -56,6 +57,7 @@ from danqing.store.migrations import Unusable
 from danqing.store.sqlite import SqliteStore
 from danqing.wire.desk import Desk
 from danqing.wire.http import build
+from danqing.work.gpus import listed_gpus
 from danqing.work.supervise import Phase, Supervisor
 
 SWEEP_SECONDS = 30.0
@@ -78,16 +80,38 @@ def offers(settings: Settings) -> list[dict[str, Any]]:
     rows = []
     for model in models.values():
         checkpoint = profile.checkpoint(model.name)
+        edits = profile.checkpoint(model.name, editing=True)
+        behind = [one for one in (checkpoint, edits) if one is not None]
+        names = list(dict.fromkeys(one.name for one in behind))
         rows.append(
             {
                 "model": model.name,
                 "images": "–".join(map(str, model.images)),
                 "count": "–".join(map(str, model.count)),
-                "checkpoint": checkpoint.name if checkpoint else "not served",
-                "relation": str(checkpoint.relation) if checkpoint else "",
+                "checkpoint": " + ".join(names) if names else "not served",
+                "relation": str(profile.relation(model.name) or ""),
                 "licence": checkpoint.licence if checkpoint else "",
             }
         )
+    return rows
+
+
+def held(settings: Settings) -> list[dict[str, str]]:
+    """Where the weights of the profile's checkpoints are. Raises StartRefused."""
+    _, profile = _data(settings)
+    weights = Weights(settings.weights)
+    rows = []
+    for one in sources(profile):
+        pulled = None if one.folder is not None else weights.pulled(one.source)
+        said = "in the package" if one.source.startswith(BUNDLED) else "a folder"
+        if one.folder is None:
+            try:
+                weights.find(one)
+                said = f"pulled, {(pulled.size if pulled else 0) / 1e9:.1f} GB"
+            except NotPulled as fault:
+                said = f"not pulled: {fault}"
+        revision = "" if pulled is None else pulled.revision
+        rows.append({"checkpoint": one.name, "source": one.source, "weights": said, "revision": revision})
     return rows
 
 
@@ -179,7 +203,7 @@ def _data(settings: Settings) -> tuple[Mapping[str, Model], Profile]:
     """Catalogue and profile, the two things that are data."""
     try:
         models = counted(load_catalogue(), settings.limits.counts)
-        return models, load_profile(settings.engine.profile)
+        return models, load_profile(settings.engine.profile).with_presets(settings.engine.presets)
     except (CatalogueError, BadProfile) as fault:
         raise StartRefused(str(fault)) from fault
 
@@ -189,6 +213,7 @@ async def _serve(
 ) -> None:
     models, profile = _data(settings)
     wish(settings)
+    refuse_unready(settings, profile)
     clock = SystemClock()
     store = await _open_store(settings, clock)
     stack.push_async_callback(store.close)
@@ -197,7 +222,8 @@ async def _serve(
     tally = Tally()
     lease_desk = LeaseDesk(store, blobs, finish=finisher(models, settings.labels), clock=clock, tally=tally)
     where = await _open_lease(settings, stack, LeaseServer(lease_desk, operator=operator_verbs(keys)))
-    supervisor = Supervisor({"main": worker_command(settings, where)}, lease_desk, clock=clock)
+    commands = worker_commands(settings, where, await asyncio.to_thread(gpus, settings.engine))
+    supervisor = Supervisor(commands, lease_desk, clock=clock)
     supervisor.start()
     stack.push_async_callback(supervisor.stop)
     decoders = Decoders(settings.inputs.decoders)
@@ -384,25 +410,39 @@ def finisher(models: Mapping[str, Model], labels: Labels) -> Callable[[Raster, B
     return finish
 
 
-def worker_command(settings: Settings, where: Path) -> Callable[[str], list[str]]:
-    """The command line of the built-in worker."""
+def gpus(engine: Engine) -> tuple[str, ...]:
+    """The GPUs that get a worker each."""
+    if engine.device not in ("auto", "cuda"):
+        return ()
+    found = visible_gpus()
+    return (listed_gpus() if found is None else found)[: engine.gpus or None]
 
-    def command(name: str) -> list[str]:
-        engine = settings.engine
-        fixed = [sys.executable, "-m", "danqing.cli", "worker", "--socket", str(where), "--name", name]
-        chosen = ["--profile", engine.profile, "--device", engine.device, "--threads", str(engine.threads)]
-        return [
-            *fixed,
-            *chosen,
-            "--data",
-            str(settings.data),
-            "--log",
-            settings.log.level,
-            "--log-format",
-            settings.log.format,
-        ]
 
-    return command
+def worker_commands(
+    settings: Settings, where: Path, found: Sequence[str] = ()
+) -> dict[str, Callable[[str], list[str]]]:
+    """The command lines of the built-in workers, by device: one for each GPU, which sees no other, or one in all."""
+    engine = settings.engine
+    fixed = [
+        sys.executable,
+        "-m",
+        "danqing.cli",
+        "worker",
+        "--socket",
+        str(where),
+        "--data",
+        str(settings.data),
+    ]
+    chosen = ["--profile", engine.profile, "--device", engine.device, "--threads", str(engine.threads)]
+    words = [*fixed, *chosen, "--log", settings.log.level, "--log-format", settings.log.format]
+
+    def command(gpu: str | None) -> Callable[[str], list[str]]:
+        before = [] if gpu is None else ["env", f"CUDA_VISIBLE_DEVICES={gpu}"]
+        return lambda name: [*before, *words, "--name", name]
+
+    if len(found) < 2 and not engine.gpus:
+        return {"main": command(None)}
+    return {f"gpu{place}": command(gpu) for place, gpu in enumerate(found)} or {"main": command(None)}
 
 
 def operator_verbs(keys: Keys) -> dict[tuple[str, str], Verb]:

@@ -14,6 +14,7 @@ from typing import Protocol
 from danqing.catalogue.loader import load as load_catalogue
 from danqing.core.writing import Judge, Writer
 from danqing.profiles.loader import Profile, load_profile
+from danqing.profiles.weights import Weights
 from danqing.prompts.check import Checks, Wanted, open_checks
 from danqing.prompts.extend import MOST_CHARS, Patience
 from danqing.prompts.rewriters import BadRewriter, Rewriters, Wish
@@ -51,17 +52,35 @@ def run_worker(
     from danqing.engine.build import open_engine
     from danqing.work.process import Opened, main, perish
 
-    profile = load_profile(profile_name)
+    profile = load_profile(profile_name).with_presets(settings.engine.presets)
 
     def opened() -> Opened:
         calibration = settings.data / "calibration" / f"{profile.name}-{device}.json"
         engine = open_engine(
-            profile, device, threads, policy=settings.engine.policy, calibration=calibration, lost=perish
+            profile,
+            device,
+            threads,
+            policy=settings.engine.policy,
+            calibration=calibration,
+            lost=perish,
+            weights=Weights(settings.weights),
         )
         aides = replace(_aides(settings, profile, engine.speaker), most_inputs=engine.most_inputs)
         return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
 
     main(opened, name=name, socket=where, clock=SystemClock())
+
+
+def refuse_unready(settings: Settings, profile: Profile) -> None:
+    """Raises StartRefused if the profile's weights are not here, or a licence of theirs is not accepted."""
+    missing = Weights(settings.weights).missing(profile)
+    if missing:
+        raise StartRefused(f"{missing[0]}; run: danqing models pull {settings.engine.profile}")
+    licences = profile.unaccepted(settings.engine.accept)
+    if licences:
+        raise StartRefused(
+            f"the profile {profile.name} wants the licence {licences[0]!r} accepted: add it to engine.accept"
+        )
 
 
 def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speaker]) -> Aides:

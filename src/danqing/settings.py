@@ -12,7 +12,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -39,6 +39,32 @@ def default_data() -> Path:
         return Path.home() / "Library" / "Application Support" / "danqing"
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "danqing"
+
+
+class Elsewhere(NamedTuple):
+    """What the environment says of the hubs of weights, under the names that their own tools read."""
+
+    hub: str
+    modelscope: str
+    token: str
+    offline: bool
+
+
+def elsewhere() -> Elsewhere:
+    """Read it. The token is that of `HF_TOKEN` alone: none is looked for in anybody's files."""
+    domain = os.environ.get("MODELSCOPE_DOMAIN") or "www.modelscope.cn"
+    return Elsewhere(
+        (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/"),
+        (domain if "://" in domain else f"https://{domain}").rstrip("/"),
+        os.environ.get("HF_TOKEN", "").strip(),
+        os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"},
+    )
+
+
+def visible_gpus() -> tuple[str, ...] | None:
+    """The GPUs that `CUDA_VISIBLE_DEVICES` leaves to this process; None where it says nothing."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if told is None else tuple(name.strip() for name in told.split(",") if name.strip())
 
 
 class BadSettings(Exception):
@@ -96,7 +122,17 @@ class Engine(Section):
 
     profile: str = Field("miniature", description="bundled profile, or the path of a profile's TOML file")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|mps)$", description="auto, cpu, cuda or mps")
+    gpus: int = Field(0, ge=0, description="how many GPUs get a worker each; 0 for all that are visible")
     threads: int = Field(0, ge=0, description="threads of torch on the CPU; 0 leaves it to torch")
+    presets: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="other presets of the profile behind API names, `*` for all that take them: "
+        '`{"qwen-image-edit-plus" = ["edit-4"]}`',
+    )
+    accept: tuple[str, ...] = Field(
+        (),
+        description="licences that you accept, in the words of `danqing models`, where a profile asks for that",
+    )
     policy: str = Field(
         "promise",
         pattern=r"^(promise|arrival|turn|rest)$",
@@ -222,6 +258,11 @@ class Settings(BaseSettings):
     rewriting: Rewriting = Rewriting()
     labels: Labels = Labels()
     log: Log = Log()
+
+    @property
+    def weights(self) -> Path:
+        """The folder of weights that were pulled."""
+        return self.data / "weights"
 
 
 def fields() -> list[tuple[str, str, Any]]:

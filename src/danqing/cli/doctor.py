@@ -76,7 +76,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _sqlite()
     yield from _folder(settings.data)
     yield from _device(settings.engine.device)
-    yield from _profile(settings.engine.profile)
+    yield from _profile(settings.engine.profile, settings.weights)
     yield _checks(settings)
     yield _port(settings.server.host, settings.server.port, settings.data)
     if sys.platform == "darwin":
@@ -130,10 +130,12 @@ def _device(wanted: str) -> Iterator[Finding]:
         )
 
 
-def _profile(name: str) -> Iterator[Finding]:
+def _profile(name: str, pulled: Path) -> Iterator[Finding]:
     from danqing.engine.load import BadCheckpoint, check_folder
     from danqing.profiles.loader import BadProfile, load_profile
+    from danqing.profiles.weights import NotPulled, Weights
 
+    weights = Weights(pulled)
     try:
         profile = load_profile(name)
     except BadProfile as fault:
@@ -142,13 +144,9 @@ def _profile(name: str) -> Iterator[Finding]:
     yield Finding("ok", "profile", f"{profile.name}: {profile.text}")
     for checkpoint in profile.checkpoints.values():
         said = f"{checkpoint.name} ({checkpoint.relation}, {checkpoint.licence})"
-        folder = checkpoint.folder
         try:
-            where = (
-                check_folder(folder) if folder is not None else f"fetched from {checkpoint.source} at start"
-            )
-            yield Finding("ok", "checkpoint", f"{said}: {where}")
-        except BadCheckpoint as fault:
+            yield Finding("ok", "checkpoint", f"{said}: {check_folder(weights.find(checkpoint))}")
+        except (BadCheckpoint, NotPulled) as fault:
             yield Finding("bad", "checkpoint", f"{said}: {fault}")
 
 

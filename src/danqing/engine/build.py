@@ -12,6 +12,7 @@ from danqing.engine.load import Device, load_family
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
 from danqing.profiles.loader import Profile
+from danqing.profiles.weights import Weights
 from danqing.schedule.cost import Saturation
 from danqing.schedule.policy import POLICIES, InOrder, Policy
 
@@ -26,16 +27,17 @@ def open_engine(
     policy: str = "promise",
     calibration: Path | None = None,
     lost: Callable[[str], None] | None = None,
+    weights: Weights | None = None,
 ) -> StepEngine:
     """Load every checkpoint of the profile and return an idle engine. `threads` are torch's on a CPU (a setting of
     the whole process: call this in a process of the engine's own); `calibration` is the file where what is learned of
-    the device's speed is kept; `lost` is called when only a new process helps. Raises BadCheckpoint, or ValueError for
-    an unknown device or policy."""
+    the device's speed is kept, `weights` the folder of pulled ones; `lost` is called when only a new process helps.
+    Raises BadCheckpoint, or ValueError for an unknown device or policy."""
     if threads is not None:
         torch.set_num_threads(threads)
     found = find_device(device)
     order = order_for(found.kind, policy)
-    families = {name: load_family(checkpoint, found) for name, checkpoint in profile.checkpoints.items()}
+    families = {name: load_family(one, found, weights) for name, one in profile.checkpoints.items()}
     room = make_room(found.kind)
     if calibration is None:
         return StepEngine(profile, families, policy=order, room=room, lost=lost)

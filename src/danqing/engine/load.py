@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 
 from danqing.engine.families.contract import Family, Opener
 from danqing.profiles.loader import Adapter, Checkpoint
+from danqing.profiles.weights import NotPulled, Weights
 
 _ONE = "danqing.engine.families.qwen_image_1:QwenImage1"
 FAMILIES: dict[str, str] = {
@@ -31,7 +31,6 @@ seconds."""
 _INDEX = "model_index.json"
 _LIBRARIES = frozenset({"diffusers", "transformers"})
 _RUNS_CODE = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".joblib", ".npy"})
-_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 
 
 class BadCheckpoint(ValueError):
@@ -61,10 +60,10 @@ class Device:
         return share if self.kind == "cuda" else min(share, 1 << 28)
 
 
-def load_family(checkpoint: Checkpoint, device: Device) -> Family:
-    """Check the checkpoint's folder, fetching a hub id at its pinned revision first, and load its modules.
+def load_family(checkpoint: Checkpoint, device: Device, weights: Weights | None = None) -> Family:
+    """Check the checkpoint's folder, which is its own or one of `weights`, and load its modules. Nothing is fetched.
     Raises BadCheckpoint with the reason in words."""
-    folder = checkpoint.folder or _fetched(checkpoint.source, checkpoint.revision, _WANTED)
+    folder = _found(checkpoint, weights)
     opener = _opener(check_folder(folder))
     _still_bars()
     try:
@@ -73,20 +72,29 @@ def load_family(checkpoint: Checkpoint, device: Device) -> Family:
         raise BadCheckpoint(f"the checkpoint in {folder} cannot be loaded: {error}") from error
     for adapter in checkpoint.adapters.values():
         try:
-            family.adopt(adapter.name, _adapter_file(adapter), adapter.schedule)
+            family.adopt(adapter.name, _adapter_file(adapter, weights), adapter.schedule)
         except (OSError, KeyError, ValueError) as error:
             raise BadCheckpoint(f"the adapter {adapter.name} cannot be loaded: {error}") from error
     return family
 
 
-def _adapter_file(adapter: Adapter) -> Path:
-    """The adapter's file on this machine, fetched first where it lies elsewhere. Raises BadCheckpoint."""
+def _found(wanted: Checkpoint | Adapter, weights: Weights | None) -> Path:
+    """Where the weights lie on this machine. Raises BadCheckpoint."""
+    if wanted.folder is not None:
+        return wanted.folder
+    if weights is None:
+        raise BadCheckpoint(f"{wanted.source} is no folder, and there is no folder of pulled weights")
+    try:
+        return weights.find(wanted)
+    except NotPulled as fault:
+        raise BadCheckpoint(f"{fault}: `danqing models pull` brings them") from fault
+
+
+def _adapter_file(adapter: Adapter, weights: Weights | None) -> Path:
+    """The adapter's file on this machine. Raises BadCheckpoint."""
     if Path(adapter.file).suffix != ".safetensors":
         raise BadCheckpoint(f"only safetensors are loaded; the adapter {adapter.name} is {adapter.file}")
-    if adapter.folder is not None:
-        found = adapter.folder / adapter.file
-    else:
-        found = _fetched(adapter.source, adapter.revision, [adapter.file]) / adapter.file
+    found = _found(adapter, weights) / adapter.file
     if not found.is_file():
         raise BadCheckpoint(f"there is no {found}")
     return found
@@ -139,13 +147,3 @@ def _still_bars() -> None:
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-
-
-def _fetched(source: str, revision: str | None, wanted: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        found = snapshot_download(source, revision=revision, allow_patterns=list(wanted))
-    except (OSError, ValueError) as error:
-        raise BadCheckpoint(f"cannot fetch {source} at {revision}: {error}") from error
-    return Path(found)

@@ -148,7 +148,7 @@ class StepEngine:
 
     def most_inputs(self, model: str) -> int:
         """The most input pictures that what stands behind an API name looks at together."""
-        checkpoint = self.profile.checkpoint(model)
+        checkpoint = self.profile.checkpoint(model, editing=True)
         if checkpoint is None:
             return 0
         return min(checkpoint.inputs, self._families[checkpoint.name].most_inputs)
@@ -156,7 +156,8 @@ class StepEngine:
     def speaker(self, model: str) -> Speaker:
         """What stands behind an API name as writer and judge; it raises CannotWrite at once where that is nothing, or
         no language model."""
-        checkpoint = self.profile.checkpoint(model)
+        # Where calls with pictures have a checkpoint of their own, its encoder is the one that sees.
+        checkpoint = self.profile.checkpoint(model, editing=True)
         speaks = checkpoint is not None and checkpoint.language
         family = self._families[checkpoint.name] if checkpoint is not None and speaks else None
         return Speaker(None if family is None else family.language, self._ask)
@@ -280,12 +281,16 @@ class StepEngine:
             self._say(Failed(work.token, _not_made(outcome)))
 
     def _accept(self, work: Work, arrived: float) -> None:
-        preset = self.profile.preset(work.model)
+        preset = self.profile.preset(work.model, editing=bool(work.inputs))
         if preset is None:
             self._say(Failed(work.token, EngineFailed(f"this installation does not serve {work.model}")))
             return
-        made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
         family = self._families[preset.checkpoint]
+        if len(work.inputs) > family.most_inputs:
+            why = f"what stands behind {work.model} here looks at {family.most_inputs} input pictures at most"
+            self._hear(Failed(work.token, EngineFailed(why)))
+            return
+        made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
         running = Running(made, family, arrived, arrived, family.steps(made))
         running.pictures = [Picture(index) for index in range(work.count)]
         if not self._room.ever(_need(running)):

@@ -171,7 +171,7 @@ def test_a_profile_declares_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("adapter", "why"),
-    [("", "which its checkpoint does not have"), (ADAPTER.format(source="who/what"), "revision")],
+    [("", "which its checkpoint does not have"), (ADAPTER.format(source="who"), "no folder and no hub id")],
 )
 def test_a_profile_whose_adapters_do_not_fit_is_refused(adapter: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text(PROFILE.format(adapter=adapter))

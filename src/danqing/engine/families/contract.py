@@ -45,8 +45,8 @@ _NEUTRAL = " "
 
 
 def plan(work: Work, preset: Preset, native: Native) -> Plan:
-    """How `work` will be made. A blank negative prompt counts as none; without one, guidance above 1 steers
-    away from the neutral prompt, a single space."""
+    """How `work` will be made. A blank negative prompt counts as none; without one, guidance above 1 steers away from
+    the preset's, or from the neutral prompt, a single space."""
     given = work.negative_prompt if work.negative_prompt and work.negative_prompt.strip() else None
     guidance = preset.guidance if given is None else preset.guidance_negative
     drawn = drawn_size(native, work.size, editing=bool(work.inputs))
@@ -57,7 +57,7 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
         digests=tuple(raster.digest() for raster in work.inputs),
         steps=preset.steps,
         guidance=guidance,
-        negative=(given or _NEUTRAL) if guidance > 1 else None,
+        negative=(given or preset.negative or _NEUTRAL) if guidance > 1 else None,
         native=native,
         adapter=preset.adapter,
         strength=_strength(work),
