@@ -65,6 +65,8 @@ def run_worker(
             lost=perish,
             weights=Weights(settings.weights),
         )
+        if settings.engine.previews:
+            engine.prepare_previews(settings.data / "previews")
         aides = replace(_aides(settings, profile, engine.speaker), most_inputs=engine.most_inputs)
         return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
 

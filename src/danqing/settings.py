@@ -139,6 +139,11 @@ class Engine(Section):
         description="who is served next: promise (earliest promise that can be kept, fair between accounts), arrival, "
         "turn (round robin) or rest (shortest remaining time); danqing simulate compares them",
     )
+    previews: bool = Field(
+        True,
+        description="show pictures while they grow to whoever listens; never where finished ones are looked at before "
+        "they leave (`checks.outputs`)",
+    )
 
 
 class Inputs(Section):

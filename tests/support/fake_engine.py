@@ -40,6 +40,7 @@ class FakeEngine:
         self.mode, self.steps, self.step_seconds = mode, steps, step_seconds
         self.started: list[Work] = []
         self.cancelled: set[str] = set()
+        self.watched: set[str] = set()
         self._hear: Callable[[Event], None] = lambda event: None
         self._works: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -52,6 +53,9 @@ class FakeEngine:
 
     def cancel(self, token: str) -> None:
         self.cancelled.add(token)
+
+    def watch(self, token: str, *, on: bool) -> None:
+        (self.watched.add if on else self.watched.discard)(token)
 
     def listen(self, hear: Callable[[Event], None]) -> None:
         self._hear = hear

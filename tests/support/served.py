@@ -90,7 +90,12 @@ class Served:
 def serve(data: Path, profile: Path, **environment: str) -> Served:
     """Start a server on a free port and wait until it is ready."""
     command = [sys.executable, "-m", "danqing.cli", "serve", "--port", "0", "--data", str(data)]
-    found = {**os.environ, "DANQING_ENGINE_THREADS": "1", "DANQING_LOG_LEVEL": "warning", **environment}
+    quiet = {
+        "DANQING_ENGINE_THREADS": "1",
+        "DANQING_ENGINE_PREVIEWS": "false",
+        "DANQING_LOG_LEVEL": "warning",
+    }
+    found = {**os.environ, **quiet, **environment}
     log = (data.parent / f"{data.name}.log").open("w")
     with log:
         process = subprocess.Popen(

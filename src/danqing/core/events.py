@@ -61,6 +61,18 @@ class Foretold:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """What picture `index` would be by what is known after `step` of its `steps`: a small RGB raster of the whole
+    canvas, at most 256 pixels a side. Told of works that somebody watches, and never needed for anything."""
+
+    token: str
+    index: int
+    step: int
+    steps: int
+    raster: Raster
+
+
+@dataclass(frozen=True, slots=True)
 class ImageReady:
     """Picture `index` (from 0) is finished."""
 
@@ -92,4 +104,4 @@ class Failed:
     fault: Fault
 
 
-Event = Started | Stepped | Foretold | ImageReady | Finished | Cancelled | Failed
+Event = Started | Stepped | Preview | Foretold | ImageReady | Finished | Cancelled | Failed

@@ -270,6 +270,11 @@ class Engine(Protocol):
         """Drop a work within one denoising step; unknown tokens are ignored."""
         ...
 
+    def watch(self, token: str, *, on: bool) -> None:
+        """Somebody looks at a work, or at works whose tokens continue this one with a slash, and is told previews of
+        it; or nobody does any more. The token need not be known yet."""
+        ...
+
     def listen(self, hear: Callable[[Event], None]) -> None:
         """Register the one listener; it is called from the engine's thread and must not block."""
         ...

@@ -39,16 +39,14 @@ def open_engine(
     order = order_for(found.kind, policy)
     families = {name: load_family(one, found, weights) for name, one in profile.checkpoints.items()}
     room = make_room(found.kind)
-    if calibration is None:
-        return StepEngine(profile, families, policy=order, room=room, lost=lost)
     about = f"{found.name}, {torch.get_num_threads()} threads, {profile.name}"
     return StepEngine(
         profile,
         families,
         policy=order,
         room=room,
-        costs=recalled(calibration, about),
-        keep=lambda costs: keep(calibration, about, costs.rates()),
+        costs=None if calibration is None else recalled(calibration, about),
+        keep=None if calibration is None else lambda costs: keep(calibration, about, costs.rates()),
         lost=lost,
     )
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -37,6 +38,7 @@ from danqing.engine.inpaint import put_back
 from danqing.engine.memory import Need, Room
 from danqing.engine.palette import Palette, recoloured
 from danqing.engine.talks import Speaker, Talks
+from danqing.engine.viewfinder import Sight, Viewfinder
 from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Bill, Costs, Stage
 from danqing.schedule.forecast import Ahead, Outlook
@@ -65,6 +67,7 @@ class Running:
     """A job taken in: its plan, what its pictures share, and the pictures still to deliver."""
 
     plan: Plan
+    checkpoint: str
     family: Family
     arrived: float
     served: float
@@ -136,6 +139,8 @@ class StepEngine:
         self._waiting: deque[Running] = deque()
         self._running: dict[str, Running] = {}
         self._talks = Talks()
+        self.viewfinder: Viewfinder | None = None
+        """Who makes previews. Without one there are none."""
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -188,6 +193,17 @@ class StepEngine:
             self._cancels.setdefault(token, Cancel(self._now(), running.units if running else 0))
             self._bell.notify()
 
+    def watch(self, token: str, *, on: bool) -> None:
+        """See `core.ports.Engine.watch`."""
+        if self.viewfinder is not None:
+            self.viewfinder.watch(token, on=on)
+
+    def prepare_previews(self, folder: Path) -> None:
+        """Make previews of works that are watched; before the first work. What they need is kept in the folder, and got
+        ready while there is no work."""
+        self.viewfinder = Viewfinder(self._families, folder, self._now)
+        self._wake()
+
     def listen(self, hear: Hear) -> None:
         """See `core.ports.Engine.listen`."""
         self._hear = hear
@@ -219,7 +235,7 @@ class StepEngine:
     def _run(self) -> None:
         try:
             while not self._closed:
-                if not self.tick():
+                if not self.tick() and not self._prepare():
                     self._rest()
         except BaseException as error:
             self._lost(f"the engine's thread ended: {type(error).__name__}: {error}")
@@ -236,6 +252,10 @@ class StepEngine:
         if self._keep is not None and self.costs.lessons - self._kept >= (1 if self._closed else _NEW):
             self._keep(self.costs)
             self._kept = self.costs.lessons
+
+    def _prepare(self) -> bool:
+        """Use a moment in which there is no work; False if there is nothing to prepare either."""
+        return self.viewfinder is not None and self.viewfinder.prepare()
 
     def tick(self) -> bool:
         """Take in what came, do one unit of work, and before it one of a text that somebody waits for; False if there
@@ -291,7 +311,7 @@ class StepEngine:
             self._hear(Failed(work.token, EngineFailed(why)))
             return
         made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
-        running = Running(made, family, arrived, arrived, family.steps(made))
+        running = Running(made, preset.checkpoint, family, arrived, arrived, family.steps(made))
         running.pictures = [Picture(index) for index in range(work.count)]
         if not self._room.ever(_need(running)):
             self._say(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))
@@ -372,7 +392,17 @@ class StepEngine:
         self._foretell(fresh=begins, but=running)
         if begins:
             running.promised = self._outlook.begin(running.token)
+        if stage is Stage.STEP:
+            self._show(running, pictures)
         self._tell(running, event)
+
+    def _show(self, running: Running, pictures: list[Picture]) -> None:
+        """Before the step itself is told, so that whoever hears of it can have its preview."""
+        if self.viewfinder is not None:
+            sights = [Sight(picture.index, picture.lane, picture.done) for picture in pictures]
+            seen = self.viewfinder.look(running.checkpoint, running.plan, sights)
+            if seen is not None:
+                self._say(seen)
 
     def _mend(self, running: Running, mishap: Mishap, stage: Stage) -> None:
         """A unit went wrong: that job ends, or is made anew if there is hope. What it used may be what was wrong, so
@@ -472,6 +502,8 @@ class StepEngine:
         self._room.leave(token)
         self._outlook.end(token, finished=isinstance(event, Finished))
         self._shares.keep(self._tenants())
+        if self.viewfinder is not None:
+            self.viewfinder.forget(token)
         self._say(event)
 
     def _say(self, event: Event) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from PIL import Image
 
 from danqing.core.events import Work
 from danqing.core.raster import Raster, Size
@@ -83,6 +84,8 @@ class Family(Protocol):
     """The text encoder as a language model; None if it is none."""
     most_inputs: int
     """The most input pictures that checkpoints of this kind look at together."""
+    vae: Any
+    """The autoencoder: what latents mean is its own."""
 
     def adopt(self, name: str, file: Path, schedule: Mapping[str, float]) -> None:
         """Read in an adapter that works may ask for, with what it changes in the schedule. Raises ValueError."""
@@ -118,6 +121,14 @@ class Family(Protocol):
 
     def step(self, plan: Plan, lanes: Sequence[Any]) -> None:
         """Advance each lane by one denoising step. Raises NotFinite if numbers ran away."""
+        ...
+
+    def latents(self, picture: Image.Image) -> torch.Tensor:
+        """An RGBA canvas as normalised latents (1, tokens, channels), tokens row by row."""
+        ...
+
+    def predicted(self, lane: Any) -> torch.Tensor:
+        """The clean latents (1, tokens, channels) that a lane's last step foresaw; only after a step."""
         ...
 
     def decode(self, plan: Plan, lane: Any) -> Raster:

@@ -74,6 +74,8 @@ class LanePicture(Generic[P]):
     scheduler: Any
     prefix: P
     done: int = 0
+    velocity: torch.Tensor | None = None
+    """What the last step went along, for whoever wants to know where it leads."""
 
 
 class Painter(ABC, Generic[P]):
@@ -83,6 +85,7 @@ class Painter(ABC, Generic[P]):
     device: torch.device
     dtype: torch.dtype
     processor: Any
+    vae: Any
     _costs: Costs
     _heads: Recent[Any]
     _sigmas: list[float] | None = None
@@ -202,10 +205,26 @@ class Painter(ABC, Generic[P]):
             part = velocity[place : place + 1]
             lane.latents = lane.scheduler.step(part, time, lane.latents, return_dict=False)[0]
             lane.done += 1
+            lane.velocity = part
             if prefix.kept is not None:
                 lane.latents = prefix.kept.held(lane.latents, lane.noise, lane.scheduler.sigmas[lane.done])
             if not torch.isfinite(lane.latents).all():
                 raise NotFinite("the latents are no longer finite numbers")
+
+    # -- previews
+
+    @torch.inference_mode()
+    def latents(self, picture: Image.Image) -> torch.Tensor:
+        """See `Family.latents`."""
+        return self._latents(picture)
+
+    @torch.inference_mode()
+    def predicted(self, lane: LanePicture[P]) -> torch.Tensor:
+        """See `Family.predicted`. Latents at noise level s are (1 - s)·clean + s·noise and the velocity is
+        noise - clean (rectified flow), so clean is latents - s·velocity."""
+        if lane.velocity is None:
+            raise RuntimeError("nothing is foreseen before the first step")
+        return lane.latents - lane.scheduler.sigmas[lane.done].to(lane.latents.dtype) * lane.velocity
 
     # -- decode
 
