@@ -33,6 +33,7 @@ from PIL import Image
 from danqing.core.events import Event, Finished, Stepped, Work
 from danqing.core.raster import Raster, Size
 from danqing.engine.build import order_for
+from danqing.engine.cache import Budget
 from danqing.engine.families.contract import Family, plan
 from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.loop import StepEngine
@@ -137,7 +138,7 @@ def alone(folder: Path, pairs: int, steps: int) -> dict[str, float]:
 def first_step(folder: Path, pairs: int) -> float:
     """Time to the first step with three inputs that were seen before with another prompt, over that of new
     ones."""
-    family = QwenImage21(folder, torch.device("cpu"), torch.float32, 1 << 28)
+    family = QwenImage21(folder, torch.device("cpu"), torch.float32, Budget(1 << 28))
     numbers = itertools.count()
     heard: list[Event] = []
     engine = bench_engine(folder, family, steps=2)

@@ -44,3 +44,12 @@ class Figures:
     def show(self) -> Mapping[str, float]:
         """All numbers as of now."""
         return dict(self._counts)
+
+
+def total(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Tables added up, name by name."""
+    sums: dict[str, float] = {}
+    for table in tables:
+        for name, number in table.items():
+            sums[name] = sums.get(name, 0.0) + number
+    return sums

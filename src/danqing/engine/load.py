@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from danqing.engine.cache import Budget
 from danqing.engine.families.contract import Family, Opener
 from danqing.profiles.loader import Adapter, Checkpoint
 from danqing.profiles.weights import NotPulled, Weights
@@ -52,22 +53,26 @@ class Device:
         """The number format used there: bf16 on CUDA, fp32 elsewhere."""
         return torch.bfloat16 if self.kind == "cuda" else torch.float32
 
-    @property
-    def keep(self) -> int:
-        """Bytes that a family may use to remember input pictures: a twentieth of what is free, and on a
-        machine that people work on no more than 256 MB."""
+    def keep(self, asked: int | None = None) -> Budget:
+        """What a family may remember of inputs and prompts: so many bytes as are asked for, or a twentieth of what is
+        free, and on a machine that people work on no more than 256 MB. A card's main memory takes four times that;
+        elsewhere there is no second memory."""
         share = self.free // 20
-        return share if self.kind == "cuda" else min(share, 1 << 28)
+        near = asked if asked is not None else share if self.kind == "cuda" else min(share, 1 << 28)
+        return Budget(near, 4 * near if self.kind == "cuda" else 0)
 
 
-def load_family(checkpoint: Checkpoint, device: Device, weights: Weights | None = None) -> Family:
+def load_family(
+    checkpoint: Checkpoint, device: Device, weights: Weights | None = None, remember: int | None = None
+) -> Family:
     """Check the checkpoint's folder, which is its own or one of `weights`, and load its modules. Nothing is fetched.
-    Raises BadCheckpoint with the reason in words."""
+    `remember` is how many bytes it may keep of inputs and prompts, None for what suits the device. Raises
+    BadCheckpoint with the reason in words."""
     folder = _found(checkpoint, weights)
     opener = _opener(check_folder(folder))
     _still_bars()
     try:
-        family = opener(folder, torch.device(device.kind), device.dtype, device.keep)
+        family = opener(folder, torch.device(device.kind), device.dtype, device.keep(remember))
     except (OSError, KeyError) as error:
         raise BadCheckpoint(f"the checkpoint in {folder} cannot be loaded: {error}") from error
     for adapter in checkpoint.adapters.values():

@@ -33,7 +33,7 @@ from danqing.core.events import (
 from danqing.core.raster import Raster
 from danqing.engine.families.contract import Family, Plan, plan
 from danqing.engine.faults import Kind, Mishap, tried
-from danqing.engine.figures import Figures
+from danqing.engine.figures import Figures, total
 from danqing.engine.inpaint import put_back
 from danqing.engine.memory import Need, Room
 from danqing.engine.palette import Palette, recoloured
@@ -214,6 +214,7 @@ class StepEngine:
         waiting = [running.arrived for running in tuple(self._waiting)]
         return {
             **self._figures.show(),
+            **total(family.figures() for family in self._families.values()),
             "works": float(len(self._running) + len(waiting)),
             "waiting": float(len(waiting)),
             "oldest_waiting_seconds": self._now() - min(waiting) if waiting else 0.0,

@@ -21,6 +21,7 @@ from PIL import Image
 from danqing.core.events import Cancelled, ImageReady, Started, Work
 from danqing.core.raster import Raster, Size
 from danqing.engine import flat
+from danqing.engine.cache import Budget
 from danqing.engine.families.contract import plan
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.processor import build_processor
@@ -76,7 +77,7 @@ def _pair(folder: Path, name: str) -> Pair:
     stock = DiffusionPipeline.from_pretrained(folder, **given)
     stock.set_progress_bar_config(disable=True)
     stock.text_encoder.register_forward_pre_hook(tell_kinds, with_kwargs=True)
-    family = QwenImage1(folder, torch.device("cpu"), torch.float32, keep=1 << 24)
+    family = QwenImage1(folder, torch.device("cpu"), torch.float32, keep=Budget(1 << 24))
     native = Native(multiple=16, input_area=READ)
     checkpoint = Checkpoint("tiny", str(folder), native, Relation.MINIATURE, "Apache-2.0")
     profile = Profile("tiny", "", {"tiny": checkpoint}, {"*": Preset("tiny", STEPS, 1.0, 3.0)})

@@ -17,6 +17,7 @@ import torch
 from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
 from danqing.core.raster import Raster
+from danqing.engine.cache import Budget
 from danqing.engine.families.contract import NotFinite, Plan
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.families.qwen_image_21 import QwenImage21
@@ -30,7 +31,7 @@ from tests.support.tiny import tiny_checkpoint
 from tests.support.tiny_1x import tiny_1x
 from tests.unit.engine.conftest import SIDE, STEPS, Crank, make_work
 
-KEEP = 1 << 26
+KEEP = Budget(1 << 26)
 ODD = Kind.OTHER
 
 
@@ -169,7 +170,7 @@ def test_a_job_that_is_made_anew_has_the_room_to_itself(house: House) -> None:
     with broken(place, ERRORS["device memory"], times=1, when=doing(made, "bad")):
         while not made.engine.figures()["again"]:
             made.turn(1)
-    assert len(house.family._heads._kept) == 0, "what is remembered makes room"
+    assert house.family._memory.sizes == (0, 0), "what is remembered makes room"
     late = make_work("late", seed=3)
     made.start(late)
     made.turn()
@@ -259,13 +260,14 @@ def test_nothing_of_a_failed_job_stays_in_memory(house: House) -> None:
 def test_with_nothing_remembered_pictures_are_the_same(house: House) -> None:
     works = [make_work(**one) for one in NEIGHBOURS]
     alone = {work.token: house.alone(work) for work in works}
-    limit, house.family._heads.limit = house.family._heads.limit, 0
+    near = house.family._memory._near
+    limit, near.limit = near.limit, 0
     try:
         made = house.crank()
         made.start(*works)
         made.turn()
     finally:
-        house.family._heads.limit = limit
+        near.limit = limit
     for work in works:
         assert [event.raster for event in made.of(ImageReady, work.token)] == alone[work.token]
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from danqing.core.events import Cancelled, Failed, Finished, ImageReady, Work
 from danqing.core.raster import Raster
+from danqing.engine.cache import Budget
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
@@ -51,7 +52,7 @@ class House:
         self.profile = Profile("tiny", "", {"tiny": checkpoint}, {"*": Preset("tiny", STEPS, 1.0, 3.0)})
         cpu = torch.device("cpu")
         # none, some and all of the inputs' conditions are remembered
-        self.families = [family(folder, cpu, torch.float32, keep) for keep in (0, 1 << 16, 1 << 26)]
+        self.families = [family(folder, cpu, torch.float32, Budget(keep)) for keep in (0, 1 << 16, 1 << 26)]
         self.alone: dict[tuple[str, int], Raster] = {}
         for name in WORKS:
             made = Crank(self.profile, self.families[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from PIL import Image
 
 from danqing.core.events import Work
 from danqing.core.raster import Raster, Size
+from danqing.engine.cache import Budget
 from danqing.engine.canvas import drawn_size, input_size
 from danqing.engine.language import Language
 from danqing.profiles.loader import Native, Preset
@@ -119,8 +120,13 @@ class Family(Protocol):
         """Picture `index` as noise of `seed + index`, or as its input with so much of that noise."""
         ...
 
+    def company(self, plan: Plan) -> Hashable:
+        """What works must have alike for their pictures to be stepped together; any two of one work have."""
+        ...
+
     def step(self, plan: Plan, lanes: Sequence[Any]) -> None:
-        """Advance each lane by one denoising step. Raises NotFinite if numbers ran away."""
+        """Advance each lane by one denoising step; `plan` is the first one's. Raises NotFinite if numbers of some ran
+        away; the others have advanced."""
         ...
 
     def latents(self, picture: Image.Image) -> torch.Tensor:
@@ -143,10 +149,19 @@ class Family(Protocol):
         """Whether the device still computes. After some faults it never does again in the same process."""
         ...
 
+    def figures(self) -> Mapping[str, float]:
+        """What was remembered and found again, as counts and bytes by name."""
+        ...
+
 
 class NotFinite(ArithmeticError):
-    """Latents turned into NaN or infinity."""
+    """Latents turned into NaN or infinity: those of `lanes`, where it is known which."""
+
+    def __init__(self, message: str, lanes: tuple[Any, ...] = ()) -> None:
+        """Some lanes cannot go on."""
+        super().__init__(message)
+        self.lanes = lanes
 
 
-Opener = Callable[[Path, torch.device, torch.dtype, int], Family]
+Opener = Callable[[Path, torch.device, torch.dtype, Budget], Family]
 """Builds a family from a checked folder, a device, a number format, and how many bytes it may remember."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from danqing.core.raster import Raster, Size
-from danqing.engine.cache import Recent
+from danqing.engine.cache import Memory
 from danqing.engine.canvas import from_canvas, to_canvas
 from danqing.engine.families.contract import NotFinite, Plan, skipped
+from danqing.engine.families.reading import CONDITIONS, Look, Reader
 from danqing.engine.inpaint import Kept, cells
 from danqing.engine.language import unmarked
 from danqing.schedule.cost import Bill, Stage
@@ -32,8 +33,8 @@ _MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 class Costs(Protocol):
     """The bills of a checkpoint's stages."""
 
-    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: bool) -> Bill:
-        """See `Family.bill`. `known`: what comes before the prompt is remembered."""
+    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: int) -> Bill:
+        """See `Family.bill`. `known`: so many of the inputs, from the first, are remembered."""
         ...
 
     def passing(self, plan: Plan) -> int:
@@ -66,9 +67,10 @@ P = TypeVar("P", bound=Shared)
 
 @dataclass(slots=True)
 class LanePicture(Generic[P]):
-    """One picture in progress: latents (1, tokens, channels) and the noise they began as, its own scheduler, and at
-    which of its steps it stands."""
+    """One picture in progress: its work, latents (1, tokens, channels) and the noise they began as, its own scheduler,
+    and at which of its steps it stands."""
 
+    plan: Plan
     latents: torch.Tensor
     noise: torch.Tensor
     scheduler: Any
@@ -87,7 +89,8 @@ class Painter(ABC, Generic[P]):
     processor: Any
     vae: Any
     _costs: Costs
-    _heads: Recent[Any]
+    _memory: Memory
+    _reader: Reader
     _sigmas: list[float] | None = None
     """A distilled checkpoint's own noise levels."""
 
@@ -102,8 +105,19 @@ class Painter(ABC, Generic[P]):
         """Noise of a picture, on the CPU, as latent tokens (1, tokens, channels)."""
 
     @abstractmethod
-    def _velocity(self, latents: torch.Tensor, t: torch.Tensor, prefix: P, branch: Any) -> torch.Tensor:
-        """What the transformer answers for latents (lanes, tokens, channels) at times (lanes,) from 0 to 1."""
+    def _velocity(
+        self, latents: torch.Tensor, t: torch.Tensor, prefixes: Sequence[P], branches: Sequence[Any]
+    ) -> torch.Tensor:
+        """What the transformer answers for latents (lanes, tokens, channels) at times (lanes,) from 0 to 1, each lane
+        on a branch of its prefix."""
+
+    @abstractmethod
+    def company(self, plan: Plan) -> Hashable:
+        """See `Family.company`."""
+
+    @abstractmethod
+    def _looks(self, plan: Plan) -> tuple[Look, ...]:
+        """The input pictures as the encoder sees them."""
 
     @abstractmethod
     def _guided(self, towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:
@@ -135,7 +149,10 @@ class Painter(ABC, Generic[P]):
 
     def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:
         """See `Family.bill`."""
-        return self._costs.bill(plan, stage, lanes, known=head_key(plan) in self._heads)
+        known = 0
+        if plan.inputs and stage in {Stage.ENCODE, Stage.PREFILL}:
+            known = self._reader.known(plan.work.tenant, self._looks(plan))
+        return self._costs.bill(plan, stage, lanes, known=known)
 
     def passing(self, plan: Plan) -> int:
         """See `Family.passing`."""
@@ -145,7 +162,8 @@ class Painter(ABC, Generic[P]):
 
     def forget(self, plan: Plan | None = None) -> None:
         """See `Family.forget`."""
-        self._heads.forget(None if plan is None else head_key(plan))
+        self._memory.forget(None if plan is None else plan.work.tenant)
+        self._reader.forget()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -158,9 +176,17 @@ class Painter(ABC, Generic[P]):
 
     # -- what both read alike
 
-    def _ids(self, text: str) -> torch.Tensor:
-        ids: torch.Tensor = self.processor.tokenizer(text, return_tensors="pt").input_ids
-        return ids.to(self.device)
+    def figures(self) -> Mapping[str, float]:
+        """See `Family.figures`."""
+        return self._memory.figures()
+
+    def _input(self, plan: Plan, place: int, size: Size) -> torch.Tensor:
+        """The latents (1, tokens, channels) of an input, read at that size."""
+        key = (CONDITIONS, plan.work.tenant, "latents", plan.digests[place], size)
+        latents: torch.Tensor | None = self._memory.get(key)
+        if latents is None:
+            latents = self._memory.put(key, self._latents(to_canvas(plan.work.inputs[place], size)))
+        return latents
 
     def _kept(self, plan: Plan) -> Kept | None:
         """The input that the pictures are held to, as it is read at their own size."""
@@ -169,7 +195,7 @@ class Painter(ABC, Generic[P]):
             return None
         rows, columns = plan.drawn.height // PIXELS, plan.drawn.width // PIXELS
         edited = None if work.mask is None else cells(work.mask, rows, columns).to(self.device)
-        return Kept(self._latents(to_canvas(work.inputs[work.edited], plan.drawn)), edited)
+        return Kept(self._input(plan, work.edited, plan.drawn), edited)
 
     # -- steps
 
@@ -181,35 +207,54 @@ class Painter(ABC, Generic[P]):
         steps = self._all_steps(plan)
         first = skipped(plan, steps)
         sigmas = self._sigmas or np.linspace(1.0, 1 / steps, steps)
-        scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=shift(scheduler.config, noise.shape[1]))
+        # Its times and levels stay on the CPU: a step reads them as numbers, and the device need not be asked.
+        scheduler.set_timesteps(sigmas=sigmas, device="cpu", mu=shift(scheduler.config, noise.shape[1]))
         scheduler.set_begin_index(first)
         latents = noise
         if prefix.kept is not None and first:
             latents = prefix.kept.noised(noise, scheduler.sigmas[first])
-        return LanePicture(latents, noise, scheduler, prefix, done=first)
+        return LanePicture(plan, latents, noise, scheduler, prefix, done=first)
 
     @torch.inference_mode()
     def step(self, plan: Plan, lanes: Sequence[LanePicture[P]]) -> None:
-        """See `Family.step`. All lanes belong to one work and stand at one step."""
+        """See `Family.step`. Lanes of one work may stand at different steps, and lanes of different works go together
+        if those are `company`."""
         self._dress(plan)
-        prefix = lanes[0].prefix
-        latents = lanes[0].latents if len(lanes) == 1 else torch.cat([lane.latents for lane in lanes])
         times = [lane.scheduler.timesteps[lane.done] for lane in lanes]
-        # In the order of the stock loop: rounded to the latents' format before the division.
-        t = torch.stack(times).to(latents.dtype) / 1000
-        velocity = self._velocity(latents, t, prefix, prefix.positive)
-        if prefix.negative is not None:
-            away = self._velocity(latents, t, prefix, prefix.negative)
-            velocity = self._guided(velocity, away, plan.guidance)
-        for place, (lane, time) in enumerate(zip(lanes, times, strict=True)):
-            part = velocity[place : place + 1]
+        velocity = self._mixed(lanes, times)
+        sound = []
+        for lane, time, part in zip(lanes, times, velocity.split(1), strict=True):
             lane.latents = lane.scheduler.step(part, time, lane.latents, return_dict=False)[0]
             lane.done += 1
             lane.velocity = part
-            if prefix.kept is not None:
-                lane.latents = prefix.kept.held(lane.latents, lane.noise, lane.scheduler.sigmas[lane.done])
-            if not torch.isfinite(lane.latents).all():
-                raise NotFinite("the latents are no longer finite numbers")
+            kept = lane.prefix.kept
+            if kept is not None:
+                lane.latents = kept.held(lane.latents, lane.noise, lane.scheduler.sigmas[lane.done])
+            sound.append(torch.isfinite(lane.latents).all())
+        # The one thing that the device is asked for in a step. It answers when the step is done, and that also makes
+        # the measured time that of the work.
+        told = torch.stack(sound).tolist()
+        if not all(told):
+            broken = tuple(lane for lane, fine in zip(lanes, told, strict=True) if not fine)
+            raise NotFinite("the latents are no longer finite numbers", broken)
+
+    def _mixed(self, lanes: Sequence[LanePicture[P]], times: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Velocities (lanes, tokens, channels), away from the negative prompt for the lanes that have one."""
+        latents = lanes[0].latents if len(lanes) == 1 else torch.cat([lane.latents for lane in lanes])
+        # In the order of the stock loop: rounded to the latents' format before the division.
+        t = (torch.stack(list(times)).to(latents.dtype) / 1000).to(self.device)
+        prefixes = [lane.prefix for lane in lanes]
+        towards = self._velocity(latents, t, prefixes, [prefix.positive for prefix in prefixes])
+        guided = [place for place, prefix in enumerate(prefixes) if prefix.negative is not None]
+        if not guided:
+            return towards
+        if len(guided) < len(lanes):
+            latents, t, prefixes = latents[guided], t[guided], [prefixes[place] for place in guided]
+        away = self._velocity(latents, t, prefixes, [prefix.negative for prefix in prefixes])
+        mixed = list(towards.split(1))
+        for place, part in zip(guided, away.split(1), strict=True):
+            mixed[place] = self._guided(mixed[place], part, lanes[place].plan.guidance)
+        return torch.cat(mixed)
 
     # -- previews
 
@@ -238,11 +283,6 @@ class Painter(ABC, Generic[P]):
 def latent_tokens(size: Size) -> int:
     """Latent tokens of a picture."""
     return size.area // PIXELS**2
-
-
-def head_key(plan: Plan) -> Hashable:
-    """What everything before the prompt depends on, beside the checkpoint, and whose it is."""
-    return plan.work.tenant, plan.digests, plan.inputs
 
 
 def without_marks(prompt: str) -> str:

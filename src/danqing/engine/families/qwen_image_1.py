@@ -13,9 +13,8 @@ there, the output's projection of input pictures."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,17 @@ import torch
 from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
 from diffusers.loaders import QwenImageLoraLoaderMixin
 from PIL import Image
+from torch.nn import functional
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from danqing.core.raster import Size
 from danqing.engine import flat
 from danqing.engine.adapters import Adapters
-from danqing.engine.cache import Recent
+from danqing.engine.cache import Budget, Memory
 from danqing.engine.canvas import of_area, on_white, to_canvas
 from danqing.engine.families.contract import Plan
-from danqing.engine.families.qwen import PIXELS, Painter, channels, head_key, latent_tokens, without_marks
+from danqing.engine.families.qwen import PIXELS, Painter, channels, latent_tokens, without_marks
+from danqing.engine.families.reading import Look, Reader
 from danqing.engine.inpaint import Kept
 from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
@@ -41,6 +42,8 @@ from danqing.schedule.cost import Bill, JointStreams, Stage
 
 _LOOK_SHARE = (384 / 1024) ** 2
 """Of the pixels that the autoencoder reads of an input, the encoder sees this part: 384² of 1024² (Edit-Plus)."""
+_LINE = "\n"
+_NOTHING = Budget()
 _MOST_TEXT = 1024
 """Tokens of a text-to-image prompt that are used (`tokenizer_max_length`); instructions are never cut."""
 
@@ -54,18 +57,19 @@ class Template:
     cut: int
     mark: str = ""
 
-    def head(self, counts: Sequence[int]) -> str:
-        """All before the prompt; `counts` are each picture's vision slots."""
-        slots = (
-            self.mark.format(place) + "<|vision_start|>" + "<|image_pad|>" * count + "<|vision_end|>"
-            for place, count in enumerate(counts, start=1)
-        )
-        return f"<|im_start|>system\n{self.system}<|im_end|>\n<|im_start|>user\n" + "".join(slots)
+    @property
+    def fixed(self) -> str:
+        """The words that every request begins with."""
+        return f"<|im_start|>system\n{self.system}<|im_end|>\n<|im_start|>user"
+
+    def words(self, place: int) -> str:
+        """Those before the slots of picture `place`, from 0."""
+        return ("" if place else _LINE) + self.mark.format(place + 1) + "<|vision_start|>"
 
     @staticmethod
-    def rest(prompt: str) -> str:
+    def rest(prompt: str, pictures: int) -> str:
         """The prompt and all after it. Marks that stand for pictures have no meaning in a prompt: they are cut."""
-        return f"{without_marks(prompt)}<|im_end|>\n<|im_start|>assistant\n"
+        return f"{'' if pictures else _LINE}{without_marks(prompt)}<|im_end|>\n<|im_start|>assistant\n"
 
 
 PAINT = Template(
@@ -89,17 +93,6 @@ TEMPLATES = {
 
 MOST_INPUTS = {"QwenImagePipeline": 0, "QwenImageEditPipeline": 1, "QwenImageEditPlusPipeline": 3}
 """How many pictures they were trained to look at together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Everything before the prompt: the encoder's states (1, tokens, width) from `cut` on, its own cache, the position
-    of the next token there, and the pictures' latents (1, tokens, channels)."""
-
-    states: torch.Tensor
-    memory: Any
-    following: int
-    latents: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +131,11 @@ class Prefix:
 class QwenImage1(Painter[Prefix]):
     """The stages of one loaded checkpoint."""
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, keep: int = 0) -> None:
+    def __init__(
+        self, folder: Path, device: torch.device, dtype: torch.dtype, keep: Budget = _NOTHING
+    ) -> None:
         """Load the modules of a diffusers folder; safetensors only, no code of the folder is run. `keep` is how many
-        bytes of heads may be remembered for later works."""
+        bytes may be remembered for later works."""
         how = {"use_safetensors": True, "local_files_only": True, "dtype": dtype}
         self.device, self.dtype = device, dtype
         kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
@@ -158,8 +153,8 @@ class QwenImage1(Painter[Prefix]):
         self.language = open_language(self.encoder, self.processor, device, new=tuple(told["missing_keys"]))
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         self._adapters = Adapters(self.transformer, scheduler, _read_lora)
-        self._heads: Recent[Head] = Recent(keep)
-        self._picture_token = self.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        self._memory = Memory(keep, device)
+        self._reader = Reader(self.encoder, self.processor, self._memory, self.template.fixed)
         self._mean = channels(self.vae.config.latents_mean, device, dtype)
         self._std = channels(self.vae.config.latents_std, device, dtype)
         self._costs = _Costs(self)
@@ -174,64 +169,36 @@ class QwenImage1(Painter[Prefix]):
     @torch.inference_mode()
     def encode(self, plan: Plan) -> Conditions:
         """See `Family.encode`."""
-        head = None
-        if plan.work.inputs:
-            head = self._heads.get(head_key(plan))
-            if head is None:
-                head = self._look(plan)
-                self._heads.put(head_key(plan), head, _weight(head))
-        positive = self._read(plan.work.prompt, head)
-        negative = None if plan.negative is None else self._read(plan.negative, head)
-        return Conditions(positive, negative, None if head is None else head.latents, self._kept(plan))
-
-    def _look(self, plan: Plan) -> Head:
-        """The input pictures through the encoder (with its vision tower) and the autoencoder, each at its size."""
-        pairs = list(zip(plan.work.inputs, plan.inputs, strict=True))
-        shown = [on_white(to_canvas(raster, self._look_size(plan, raster.size))) for raster, _ in pairs]
-        seen = self.processor.image_processor(images=shown, return_tensors="pt").to(self.device)
-        merged = self.processor.image_processor.merge_size**2
-        counts = [int(grid.prod()) // merged for grid in seen.image_grid_thw]
-        ids = self._ids(self.template.head(counts))
-        encoder = self.encoder.model
-        # The pipelines of diffusers 0.42 leave these out, and the encoder then takes pictures for lines of text.
-        kinds = (ids == self._picture_token).int()
-        positions, _ = encoder.get_rope_index(ids, kinds, image_grid_thw=seen.image_grid_thw)
-        read = encoder(
-            input_ids=ids,
-            position_ids=positions,
-            pixel_values=seen.pixel_values,
-            image_grid_thw=seen.image_grid_thw,
-            use_cache=True,
+        looks, tenant = self._looks(plan), plan.work.tenant
+        chain = self._reader.pictures(
+            tenant, looks, lambda place: on_white(to_canvas(plan.work.inputs[place], looks[place].size))
         )
-        latents = [self._latents(to_canvas(raster, size)) for raster, size in pairs]
-        return Head(
-            states=read.last_hidden_state,
-            memory=read.past_key_values,
-            following=int(positions.max()) + 1,
-            latents=torch.cat(latents, dim=1),
+        most = None if looks else max(0, _MOST_TEXT + self.template.cut - chain[0].states.shape[1])
+
+        def read(prompt: str) -> torch.Tensor:
+            """The states of pictures and prompt, without the template's first tokens."""
+            words = self.template.rest(prompt, len(looks))
+            said = self._reader.prompt(tenant, looks, chain, words, most)
+            return torch.cat([*(part.states for part in chain), said], dim=1)[:, self.template.cut :]
+
+        latents = [self._input(plan, place, size) for place, size in enumerate(plan.inputs)]
+        return Conditions(
+            positive=read(plan.work.prompt),
+            negative=None if plan.negative is None else read(plan.negative),
+            latents=torch.cat(latents, dim=1) if latents else None,
+            kept=self._kept(plan),
+        )
+
+    def _looks(self, plan: Plan) -> tuple[Look, ...]:
+        return tuple(
+            Look(digest, self._look_size(plan, raster.size), self.template.words(place))
+            for place, (digest, raster) in enumerate(zip(plan.digests, plan.work.inputs, strict=True))
         )
 
     def _look_size(self, plan: Plan, given: Size) -> Size:
         """At which size the encoder sees an input: Edit-Plus shows it a smaller one than the autoencoder reads."""
         area = plan.native.input_area or plan.drawn.area
         return of_area(area * _LOOK_SHARE if self._small_look else area, given.ratio)
-
-    def _read(self, prompt: str, head: Head | None) -> torch.Tensor:
-        """The encoder's states (1, tokens, width) of pictures and prompt, without the template's first tokens."""
-        text_model = self.encoder.model.language_model
-        if head is None:
-            ids = self._ids(self.template.head(()) + self.template.rest(prompt))
-            states = text_model(input_ids=ids[:, : _MOST_TEXT + self.template.cut], use_cache=False)
-            return states.last_hidden_state[:, self.template.cut :]
-        ids = self._ids(self.template.rest(prompt))
-        positions = torch.arange(head.following, head.following + ids.shape[1], device=self.device)
-        # A copy that shares the tensors: the encoder appends by making new ones, and the head stays as it is.
-        memory = copy.copy(head.memory)
-        memory.layers = [copy.copy(layer) for layer in memory.layers]
-        states = text_model(
-            input_ids=ids, position_ids=positions.expand(3, 1, -1), past_key_values=memory, use_cache=True
-        )
-        return torch.cat([head.states, states.last_hidden_state], dim=1)[:, self.template.cut :]
 
     def _latents(self, picture: Image.Image) -> torch.Tensor:
         """A canvas, on white, as normalised and packed latents (1, tokens, channels)."""
@@ -286,28 +253,33 @@ class QwenImage1(Painter[Prefix]):
         mended: torch.Tensor = mixed * length
         return mended
 
+    def company(self, plan: Plan) -> Hashable:
+        """See `Family.company`. The transformer lays out one table of places for all, and wears one adapter."""
+        return plan.adapter, plan.drawn, plan.inputs
+
     def _velocity(
-        self, latents: torch.Tensor, t: torch.Tensor, prefix: Prefix, branch: Branch
+        self, latents: torch.Tensor, t: torch.Tensor, prefixes: Sequence[Prefix], branches: Sequence[Branch]
     ) -> torch.Tensor:
         """The transformer over targets, inputs and text; the targets' part of what comes out."""
         model, lanes = self.transformer, latents.shape[0]
         hidden = model.img_in(latents)
-        if prefix.pictures is not None:
-            hidden = torch.cat([hidden, prefix.pictures.expand(lanes, -1, -1)], dim=1)
-        if prefix.clean is not None:
+        if prefixes[0].pictures is not None:
+            hidden = torch.cat([hidden, _rows([prefix.pictures for prefix in prefixes])], dim=1)
+        clean = prefixes[0].clean
+        if clean is not None:
             # The inputs are clean pictures, and these checkpoints are told so: time nought for their tokens.
             embedded = model.time_text_embed(torch.cat([t, t * 0]), hidden)
+            clean = clean.expand(lanes, -1)
         else:
             embedded = model.time_text_embed(t, hidden)
-        text = branch.text.expand(lanes, -1, -1)
-        clean = None if prefix.clean is None else prefix.clean.expand(lanes, -1)
+        text, present, rope = _side_by_side(branches)
         for block in model.transformer_blocks:
             text, hidden = block(
                 hidden_states=hidden,
                 encoder_hidden_states=text,
-                encoder_hidden_states_mask=None,
+                encoder_hidden_states_mask=present,
                 temb=embedded,
-                image_rotary_emb=branch.rope,
+                image_rotary_emb=rope,
                 modulate_index=clean,
             )
         drawn = hidden[:, : latents.shape[1]]
@@ -350,12 +322,28 @@ def _unpack(tokens: torch.Tensor, drawn: Size) -> torch.Tensor:
     return cells.reshape(1, -1, rows * 2, columns * 2)
 
 
-def _weight(head: Head) -> int:
-    """Bytes of a head's tensors."""
-    kept = [head.states, head.latents]
-    for layer in head.memory.layers:
-        kept.extend((layer.keys, layer.values))
-    return sum(tensor.numel() * tensor.element_size() for tensor in kept)
+def _rows(tensors: Sequence[Any]) -> torch.Tensor:
+    """One row a lane of tensors (1, tokens, width); lanes of one work share theirs."""
+    first: torch.Tensor = tensors[0]
+    if all(one is first for one in tensors):
+        return first.expand(len(tensors), -1, -1)
+    return torch.cat(list(tensors))
+
+
+def _side_by_side(
+    branches: Sequence[Branch],
+) -> tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, torch.Tensor]]:
+    """Texts (lanes, tokens, width) as long as the longest, which of their tokens are there (None: all), and the rotary
+    tables of the longest: those of a shorter text are its beginning."""
+    longest = max(branches, key=lambda branch: branch.text.shape[1])
+    lengths = [branch.text.shape[1] for branch in branches]
+    most = longest.text.shape[1]
+    if min(lengths) == most:
+        return _rows([branch.text for branch in branches]), None, longest.rope
+    padded = [functional.pad(branch.text, (0, 0, 0, most - branch.text.shape[1])) for branch in branches]
+    device = longest.text.device
+    present = torch.arange(most, device=device)[None] < torch.tensor(lengths, device=device)[:, None]
+    return torch.cat(padded), present, longest.rope
 
 
 class _Costs:
@@ -371,18 +359,18 @@ class _Costs:
         self._draw_pixel = 2.0 * sum(p.numel() for p in family.vae.decoder.parameters()) / 4
         self._base = 4 * self._item * family.vae.config.base_dim
 
-    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: bool) -> Bill:
-        """See `Family.bill`. `known`: the pictures are remembered, so only the prompt is read."""
+    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: int) -> Bill:
+        """See `Family.bill`. `known`: so many of the inputs are remembered, and not read."""
         branches = 1 if plan.negative is None else 2
         looked = sum(size.area for size in plan.inputs) * _LOOK_SHARE
+        unread = sum(size.area for size in plan.inputs[known:])
         words, target = self._words(plan), latent_tokens(plan.drawn)
         inputs = sum(latent_tokens(size) for size in plan.inputs)
         if stage is Stage.ENCODE:
-            area = 0 if known else sum(size.area for size in plan.inputs)
-            area += plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0
-            pictures = looked / 28**2
-            vision = 0.0 if known else 2.0 * self._vision * 4 * pictures
-            reading = 2.0 * self._text * (words * branches + (0 if known else pictures))
+            area = unread + (plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0)
+            pictures = unread * _LOOK_SHARE / 28**2
+            vision = 2.0 * self._vision * 4 * pictures
+            reading = 2.0 * self._text * (words * branches + pictures)
             return Bill(stage, reading + vision + self._read_pixel * area)
         if stage is Stage.PREFILL:
             tokens = words * branches + inputs

@@ -3,10 +3,9 @@ itself.
 
 The sequence is system text, input pictures, prompt, target. Text is causal, each picture bidirectional
 inside, and all but the target is modulated at t = 0, so keys and values of what precedes the target never
-change. They are computed in two parts: the head (everything up to the last input picture), shared by both
-guidance branches and by later works of the tenant with the same pictures, then the rest of each branch's
-prompt. Pictures of one work share the whole. Both parts take the same way whether the head was known or not,
-so a work's pictures do not depend on it.
+change. They are computed part by part: the fixed words, each input picture, the rest of each branch's prompt. A part
+is shared by whoever has the same beginning: the pictures of a work, both guidance branches, later works of the tenant.
+Parts take the same way whether they were known or not, so a work's pictures do not depend on it.
 
 The stock pipeline of diffusers (`pipelines/qwenimage21`) is the reference that tests compare with. Not done
 here and done there: text and input projections, rotary tables and token layout in each step, logits of the
@@ -14,11 +13,8 @@ encoder, the vision tower for the negative prompt, keys of the prefix for each f
 
 from __future__ import annotations
 
-import copy
-import itertools
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,102 +23,42 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLQwenImage21, FlowMatchEulerDiscreteScheduler, QwenImage21Transformer2DModel
-from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.transformers.transformer_qwenimage21 import (
-    QwenImage21AttnProcessor,
-    _qwenimage21_prepare_qkv,
-)
 from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration
 
-from danqing.engine.cache import Recent
+from danqing.engine.cache import Budget, Memory
 from danqing.engine.canvas import on_white, to_canvas
 from danqing.engine.families.contract import Plan
-from danqing.engine.families.qwen import (
-    PIXELS,
-    Painter,
-    channels,
-    head_key,
-    latent_tokens,
-    without_marks,
+from danqing.engine.families.prefix import (
+    PREFIX,
+    Beside,
+    Filled,
+    Filling,
+    Pair,
+    PartedAttention,
+    Rotary,
+    Run,
+    runs_of,
 )
+from danqing.engine.families.qwen import PIXELS, Painter, channels, latent_tokens, without_marks
+from danqing.engine.families.reading import Look, Part, Reader
 from danqing.engine.inpaint import Kept
 from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, BlockCausal, Stage
 
 SYSTEM = "Comprehend and analyze the provided prompt."
-_SYSTEM = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
-_USER = "<|im_start|>user\n"
-_SLOT = "<|vision_start|><|image_pad|><|vision_end|>"
-
-
-class LayerPrefix:
-    """Keys and values (1, tokens, heads, width) of one layer, handed to the transformer's attention as its
-    cache: filled once, then read for any number of lanes."""
-
-    def __init__(self, before: LayerPrefix | None = None) -> None:
-        self.lanes = 1
-        self.k: torch.Tensor | None = None if before is None else before.k
-        self.v: torch.Tensor | None = None if before is None else before.v
-
-    def extend(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the keys and values of further tokens; answers all of them."""
-        self.k = k if self.k is None else torch.cat([self.k, k], dim=1)
-        self.v = v if self.v is None else torch.cat([self.v, v], dim=1)
-        return self.k, self.v
-
-    def store(self, k: torch.Tensor, v: torch.Tensor) -> None:
-        """The stock attention's name for a first `extend`."""
-        self.extend(k, v)
-
-    def get(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same keys and values for each lane of the batch, without copying them."""
-        if self.k is None or self.v is None:
-            raise RuntimeError("the prefix was not filled")
-        return self.k.expand(self.lanes, -1, -1, -1), self.v.expand(self.lanes, -1, -1, -1)
-
-
-class ContinuingAttention(QwenImage21AttnProcessor):  # type: ignore[misc]
-    """The stock attention with one mode more, "continue": further prefix tokens look at the stored ones and,
-    by `attention_mask`, at themselves, and are stored in turn."""
-
-    def __call__(self, attn: Any, hidden_states: torch.Tensor, **given: Any) -> torch.Tensor:
-        """See the stock `__call__`."""
-        if given.get("kv_cache_mode") != "continue":
-            return super().__call__(attn, hidden_states, **given)
-        query, key, value, _ = _qwenimage21_prepare_qkv(
-            attn, hidden_states, given["rotary_emb"], None, None, None
-        )
-        key, value = given["layer_cache"].extend(key, value)
-        mixed = dispatch_attention_fn(query, key, value, attn_mask=given["attention_mask"], backend=None)
-        return attn.to_out[1](attn.to_out[0](mixed.flatten(2, 3).type_as(query)))
-
-
-@dataclass(slots=True)
-class Head:
-    """Everything before the prompt as the modules read it, from the user's mark to the end of the last
-    picture.
-
-    `states` (1, slots, width) come from the encoder before its final norm, `pictures` (slots,) marks the
-    slots of input pictures, each standing for 2×2 latent tokens, `latents` are theirs (1, tokens, channels).
-    `memory` is the encoder's own cache, `following` the position of the next token there. `layers` is filled
-    by the first prefill."""
-
-    states: torch.Tensor
-    pictures: list[bool]
-    latents: torch.Tensor
-    memory: Any
-    following: int
-    layers: tuple[LayerPrefix, ...] = ()
+_LINE = "\n"
+_NOTHING = Budget()
+_FIXED = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user"
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a work's pictures and prompts say: the head, None without inputs, and the states (1, tokens,
-    width) of the prompt that follows it in both guidance branches."""
+    """What a work's pictures and prompts say: the parts before the prompt as the encoder reads them, and the states
+    (1, tokens, width) of the prompt that follows them in both guidance branches."""
 
-    head: Head | None
+    chain: tuple[Part, ...]
     positive: torch.Tensor
     negative: torch.Tensor | None
     kept: Kept | None = None
@@ -130,9 +66,10 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A filled prefix of one guidance branch, and the rotary table of the target that follows it."""
+    """A filled prefix of one guidance branch: in each layer the keys and values of all parts; and the rotary table of
+    the target that follows."""
 
-    layers: tuple[LayerPrefix, ...]
+    layers: tuple[tuple[Pair, ...], ...]
     target_rope: torch.Tensor
 
 
@@ -150,9 +87,11 @@ class QwenImage21(Painter[Prefix]):
 
     most_inputs = 10
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, keep: int = 0) -> None:
+    def __init__(
+        self, folder: Path, device: torch.device, dtype: torch.dtype, keep: Budget = _NOTHING
+    ) -> None:
         """Load the modules of a diffusers folder; safetensors only, no code of the folder is run. `keep` is
-        how many bytes of heads may be remembered for later works."""
+        how many bytes may be remembered for later works."""
         how = {"use_safetensors": True, "local_files_only": True, "dtype": dtype}
         self.device, self.dtype = device, dtype
         self.processor: Any = build_processor(folder)
@@ -164,14 +103,19 @@ class QwenImage21(Painter[Prefix]):
         for module in (self.encoder, self.transformer, self.vae):
             module.to(device).eval().requires_grad_(False)
         self.language = open_language(self.encoder, self.processor, device, new=tuple(told["missing_keys"]))
-        self.transformer.set_attn_processor(ContinuingAttention())
-        self._heads: Recent[Head] = Recent(keep)
+        self.transformer.set_attn_processor(PartedAttention())
+        self._rotary = Rotary(self.transformer.pos_embed.freqs, device)
+        self._memory = Memory(keep, device)
+        norm = self.encoder.model.language_model
+        self._reader = Reader(
+            self.encoder, self.processor, self._memory, _FIXED, reading=lambda: _before_norm(norm)
+        )
+        self._fixed: Filled | None = None
         self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         self._sigmas: list[float] | None = json.loads((folder / "model_index.json").read_text()).get(
             "sample_sigmas"
         )
         self._cut = self._system_tokens()
-        self._picture_token = self.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._mean = channels(self.vae.config.latents_mean, device, dtype)
         self._std = channels(self.vae.config.latents_std, device, dtype)
         self._costs = _Costs(self)
@@ -184,67 +128,29 @@ class QwenImage21(Painter[Prefix]):
         """See `Family.adopt`. The libraries read none for this architecture yet."""
         raise ValueError("a Qwen-Image-2.1 checkpoint takes no adapters")
 
+    def forget(self, plan: Plan | None = None) -> None:
+        """See `Family.forget`."""
+        self._fixed = None
+        super().forget(plan)
+
     # -- encode
 
     @torch.inference_mode()
     def encode(self, plan: Plan) -> Conditions:
         """See `Family.encode`."""
-        head = None
-        if plan.work.inputs:
-            head = self._heads.get(head_key(plan)) or self._look(plan)
-        positive = self._read(plan.work.prompt, head)
-        negative = None if plan.negative is None else self._read(plan.negative, head)
-        return Conditions(head, positive, negative, self._kept(plan))
+        looks, tenant = self._looks(plan), plan.work.tenant
+        chain = self._reader.pictures(tenant, looks, lambda place: on_white(_canvas(plan, place)))
+        positive = self._reader.prompt(tenant, looks, chain, _from_prompt(plan.work.prompt, looks))
+        negative = None
+        if plan.negative is not None:
+            negative = self._reader.prompt(tenant, looks, chain, _from_prompt(plan.negative, looks))
+        return Conditions(chain, positive, negative, self._kept(plan))
 
-    def _look(self, plan: Plan) -> Head:
-        """The input pictures through the encoder (with its vision tower) and the autoencoder."""
-        pictures = [
-            to_canvas(raster, size) for raster, size in zip(plan.work.inputs, plan.inputs, strict=True)
-        ]
-        seen = self.processor.image_processor(images=[on_white(one) for one in pictures], return_tensors="pt")
-        seen = seen.to(self.device)
-        counts = [
-            int(grid.prod()) // self.processor.image_processor.merge_size**2 for grid in seen.image_grid_thw
-        ]
-        ids = self._ids(_SYSTEM + _before_prompt(counts))
-        slots = ids == self._picture_token
-        encoder = self.encoder.model
-        positions, _ = encoder.get_rope_index(ids, slots.int(), image_grid_thw=seen.image_grid_thw)
-        with _before_norm(encoder.language_model):
-            read = encoder(
-                input_ids=ids,
-                position_ids=positions,
-                pixel_values=seen.pixel_values,
-                image_grid_thw=seen.image_grid_thw,
-                use_cache=True,
-            )
-        return Head(
-            states=read.last_hidden_state[:, self._cut :],
-            pictures=slots[0, self._cut :].tolist(),
-            latents=torch.cat([self._latents(picture) for picture in pictures], dim=1),
-            memory=read.past_key_values,
-            following=int(positions.max()) + 1,
+    def _looks(self, plan: Plan) -> tuple[Look, ...]:
+        return tuple(
+            Look(digest, size, f"{' ' if place else _LINE}<image{place + 1}><|vision_start|>")
+            for place, (digest, size) in enumerate(zip(plan.digests, plan.inputs, strict=True))
         )
-
-    def _read(self, prompt: str, head: Head | None) -> torch.Tensor:
-        """The encoder's states of the rest of the template, which holds the prompt: (1, tokens, width)."""
-        text_model = self.encoder.model.language_model
-        rest = _from_prompt(prompt)
-        if head is None:
-            with _before_norm(text_model):
-                states = text_model(
-                    input_ids=self._ids(_SYSTEM + _USER + rest), use_cache=False
-                ).last_hidden_state
-            return states[:, self._cut :]
-        ids = self._ids(rest)
-        positions = torch.arange(head.following, head.following + ids.shape[1], device=self.device)
-        # A copy that shares the tensors: the encoder appends by making new ones, and the head stays as it is.
-        memory = copy.copy(head.memory)
-        memory.layers = [copy.copy(layer) for layer in memory.layers]
-        with _before_norm(text_model):
-            return text_model(
-                input_ids=ids, position_ids=positions.expand(3, 1, -1), past_key_values=memory, use_cache=True
-            ).last_hidden_state
 
     def _latents(self, picture: Image.Image) -> torch.Tensor:
         """An RGBA canvas as normalised latents (1, tokens, channels)."""
@@ -258,67 +164,84 @@ class QwenImage21(Painter[Prefix]):
     @torch.inference_mode()
     def prefill(self, plan: Plan, conditions: Conditions) -> Prefix:
         """See `Family.prefill`."""
-        head = conditions.head
-        if head is not None and not head.layers:
-            self._fill(plan, head)
-            self._heads.put(head_key(plan), head, _weight(head))
-        positive = self._continue(plan, head, conditions.positive)
-        negative = None if conditions.negative is None else self._continue(plan, head, conditions.negative)
+        looks, tenant = self._looks(plan), plan.work.tenant
+        chain = [self._start(conditions.chain[0])]
+        for place in range(len(looks)):
+            key = (PREFIX, tenant, looks[: place + 1])
+            filled = self._memory.get(key)
+            if filled is None:
+                filled = self._picture(plan, place, conditions.chain[place + 1], chain)
+                filled = self._memory.put(key, filled)
+            chain.append(filled)
+        positive = self._branch(plan, chain, conditions.positive, plan.work.prompt)
+        negative = None
+        if conditions.negative is not None and plan.negative is not None:
+            negative = self._branch(plan, chain, conditions.negative, plan.negative)
+        # A part is of no use without those before it: of a chain the end has to make way first.
+        self._memory.renew((PREFIX, tenant, looks[:end]) for end in range(len(looks), 0, -1))
         return Prefix(positive, negative, conditions.kept)
 
-    def _fill(self, plan: Plan, head: Head) -> None:
-        """Keys and values of the head in every layer."""
-        layout = _Layout(head.pictures, 0, plan)
-        repeats = torch.tensor([4 if slot else 1 for slot in head.pictures], device=self.device)
-        hidden = self.transformer.txt_in(head.states).repeat_interleave(repeats, dim=1)
-        hidden[:, layout.mask[: layout.head].to(self.device)] = self.transformer.img_in(head.latents)
-        layers = tuple(LayerPrefix() for _ in self.transformer.transformer_blocks)
-        rope = self._rope(layout)[: layout.head]
-        self._pass(
-            hidden, layers, rope, mode="extract", segments=layout.segments, cache_write_slice=slice(None)
-        )
-        head.layers = layers
+    def _start(self, part: Part) -> Filled:
+        """The fixed words, of which the transformer sees those after the system's."""
+        if self._fixed is None:
+            self._fixed = self._memory.tight(self._words([], part.states[:, self._cut :]))
+        return self._fixed
 
-    def _continue(self, plan: Plan, head: Head | None, states: torch.Tensor) -> Branch:
-        """The head's keys and values, followed by those of a prompt's tokens, each of which sees what is
-        before it."""
-        layout = _Layout([] if head is None else head.pictures, states.shape[1], plan)
-        rope = self._rope(layout)
-        before = (None,) * len(self.transformer.transformer_blocks) if head is None else head.layers
-        layers = tuple(LayerPrefix(layer) for layer in before)
-        own = torch.ones(layout.rest, layout.head + layout.rest, dtype=torch.bool, device=self.device)
-        mask = own.tril(diagonal=layout.head)[None, None]
-        end = layout.head + layout.rest
-        hidden = self.transformer.txt_in(states)
-        self._pass(hidden, layers, rope[layout.head : end], mode="continue", attention_mask=mask)
-        return Branch(layers, rope[end:])
+    def _words(self, chain: Sequence[Filled], states: torch.Tensor) -> Filled:
+        """Text after the parts of a chain, each token of which sees what is before it."""
+        position, count = chain[-1].position if chain else 0, states.shape[1]
+        runs = runs_of(self.device, sum(one.tokens for one in chain), [(count, True)])
+        rope = self._rotary.words(position, count)
+        return self._fill(chain, self.transformer.txt_in(states), rope, runs, position + count)
 
-    def _rope(self, layout: _Layout) -> torch.Tensor:
-        return self.transformer.pos_embed(layout.shapes, layout.mask.to(self.device), device=self.device)
+    def _picture(self, plan: Plan, place: int, part: Part, chain: Sequence[Filled]) -> Filled:
+        """An input picture with the words around it, after the parts of a chain. Of its slots, each of which stands
+        for 2×2 latent tokens, the latents take the place."""
+        size, (begin, end) = plan.inputs[place], part.slots
+        rows, columns = size.height // PIXELS, size.width // PIXELS
+        before, after = part.states[:, :begin], part.states[:, end:]
+        latents = self.transformer.img_in(self._input(plan, place, size))
+        hidden = [self.transformer.txt_in(before), latents, self.transformer.txt_in(after)]
+        lengths = [(begin, True), (latents.shape[1], False), (after.shape[1], True)]
+        runs = runs_of(self.device, sum(one.tokens for one in chain), lengths)
+        first = chain[-1].position
+        beyond = first + begin + max(rows, columns)
+        rope = [
+            self._rotary.words(first, begin),
+            self._rotary.picture(first + begin, rows, columns),
+            self._rotary.words(beyond, after.shape[1]),
+        ]
+        following = beyond + after.shape[1]
+        return self._fill(chain, torch.cat(hidden, dim=1), torch.cat(rope), runs, following)
 
-    def _pass(
+    def _branch(self, plan: Plan, chain: Sequence[Filled], states: torch.Tensor, prompt: str) -> Branch:
+        """The parts of a chain, and the prompt after them."""
+        key = (PREFIX, plan.work.tenant, self._looks(plan), prompt)
+        filled = self._memory.get(key)
+        if filled is None:
+            filled = self._memory.put(key, self._words(chain, states))
+        layers = tuple(zip(*(one.layers for one in (*chain, filled)), strict=True))
+        rows, columns = plan.drawn.height // PIXELS, plan.drawn.width // PIXELS
+        return Branch(layers, self._rotary.picture(filled.position, rows, columns))
+
+    def _fill(
         self,
+        chain: Sequence[Filled],
         hidden: torch.Tensor,
-        layers: Sequence[LayerPrefix],
         rope: torch.Tensor,
-        *,
-        mode: str,
-        **given: Any,
-    ) -> None:
-        """Prefix tokens through all blocks, modulated at t = 0, for the keys and values that they leave
-        behind."""
+        runs: Sequence[Run],
+        following: int,
+    ) -> Filled:
+        """Tokens through all blocks, modulated at t = 0, for the keys and values that they leave behind."""
         modulation = self.transformer.modulation(
             self.transformer.time_text_embed(hidden.new_zeros(1), hidden)
         )
-        for block, layer in zip(self.transformer.transformer_blocks, layers, strict=True):
-            hidden = block(
-                hidden_states=hidden,
-                modulation=modulation,
-                rotary_emb=rope,
-                layer_cache=layer,
-                kv_cache_mode=mode,
-                **given,
-            )
+        own: list[Pair] = []
+        for place, block in enumerate(self.transformer.transformer_blocks):
+            layer = Filling([one.layers[place] for one in chain], runs)
+            hidden = block(hidden_states=hidden, modulation=modulation, rotary_emb=rope, layer_cache=layer)
+            own.append(layer.filled())
+        return Filled(tuple(own), following)
 
     # -- steps
 
@@ -334,26 +257,33 @@ class QwenImage21(Painter[Prefix]):
     def _guided(self, towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:
         return away + guidance * (towards - away)
 
+    def company(self, plan: Plan) -> Hashable:
+        """See `Family.company`. Lanes see their own prefixes only, so of all that may differ."""
+        return plan.drawn
+
     def _velocity(
         self,
         latents: torch.Tensor,
         t: torch.Tensor,
-        prefix: Prefix,  # noqa: ARG002  # all is in the branch
-        branch: Branch,
+        prefixes: Sequence[Prefix],  # noqa: ARG002  # all is in the branches
+        branches: Sequence[Branch],
     ) -> torch.Tensor:
-        """The transformer over the targets alone, which see the stored prefix and themselves."""
+        """The transformer over the targets alone, each of which sees its stored prefix and itself."""
         model = self.transformer
         hidden = model.img_in(latents)
-        embedded = model.time_text_embed(t, hidden)
-        modulation = model.modulation(embedded)
-        for block, layer in zip(model.transformer_blocks, branch.layers, strict=True):
-            layer.lanes = latents.shape[0]
+        # One time a pass: what a lane is told does not depend on how many are there.
+        embedded = torch.cat([model.time_text_embed(one, hidden) for one in t.split(1)])
+        modulation = torch.cat([model.modulation(one) for one in embedded.split(1)])
+        first = branches[0]
+        rope = first.target_rope
+        if any(branch is not first for branch in branches):
+            rope = torch.stack([branch.target_rope for branch in branches])
+        for place, block in enumerate(model.transformer_blocks):
             hidden = block(
                 hidden_states=hidden,
                 modulation=modulation,
-                rotary_emb=branch.target_rope,
-                layer_cache=layer,
-                kv_cache_mode="cached",
+                rotary_emb=rope,
+                layer_cache=Beside([branch.layers[place] for branch in branches]),
             )
         velocity: torch.Tensor = model.proj_out(model.norm_out(hidden, embedded))
         return velocity
@@ -365,46 +295,14 @@ class QwenImage21(Painter[Prefix]):
         return pixels[0, :, 0]
 
 
-class _Layout:
-    """Where the head, `rest` tokens of text and the target stand in the joint token sequence of one branch.
-    `head` counts the head's tokens, `mask` marks those of pictures, the target's among them."""
-
-    def __init__(self, pictures: list[bool], rest: int, plan: Plan) -> None:
-        sizes = (*(plan.inputs if pictures else ()), plan.drawn)
-        self.shapes = [(1, size.height // PIXELS, size.width // PIXELS) for size in sizes]
-        head = list(itertools.chain.from_iterable([slot] * (4 if slot else 1) for slot in pictures))
-        self.head, self.rest = len(head), rest
-        self.mask = torch.tensor(head + [False] * rest + [True] * math.prod(self.shapes[-1]))
-        self.segments = list(_segments(head, [math.prod(shape) for shape in self.shapes[:-1]]))
+def _canvas(plan: Plan, place: int) -> Image.Image:
+    return to_canvas(plan.work.inputs[place], plan.inputs[place])
 
 
-def _segments(pictures: list[bool], blocks: list[int]) -> Iterator[tuple[int, int, bool]]:
-    """Runs (start, end, is text) of the prefix; neighbouring pictures are separate runs, so `blocks` gives
-    the tokens of each."""
-    start, lengths = 0, iter(blocks)
-    while start < len(pictures):
-        if pictures[start]:
-            end = start + next(lengths)
-        else:
-            end = next((at for at in range(start, len(pictures)) if pictures[at]), len(pictures))
-        yield start, end, not pictures[start]
-        start = end
-
-
-def _before_prompt(counts: Sequence[int]) -> str:
-    """The template from the user's mark to the end of the last picture; `counts` are each picture's vision
-    slots."""
-    slots = (
-        f"<image{place}>" + _SLOT.replace("<|image_pad|>", "<|image_pad|>" * count)
-        for place, count in enumerate(counts, start=1)
-    )
-    return _USER + " ".join(slots)
-
-
-def _from_prompt(prompt: str) -> str:
+def _from_prompt(prompt: str, looks: Sequence[Look]) -> str:
     """The template from the prompt on. Marks that stand for pictures have no meaning in a prompt: they are
     cut."""
-    return f"{without_marks(prompt) or ' '}<|im_end|>\n<|im_start|>assistant\n"
+    return f"{'' if looks else _LINE}{without_marks(prompt) or ' '}<|im_end|>\n<|im_start|>assistant\n"
 
 
 @contextmanager
@@ -416,14 +314,6 @@ def _before_norm(text_model: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _weight(head: Head) -> int:
-    """Bytes of a head's tensors."""
-    own = [head.states, head.latents]
-    for layer in (*head.layers, *head.memory.layers):
-        own.extend(layer.get() if isinstance(layer, LayerPrefix) else (layer.keys, layer.values))
-    return sum(tensor.numel() * tensor.element_size() for tensor in own)
 
 
 class _Costs:
@@ -442,13 +332,14 @@ class _Costs:
         )
         self._base = 4 * item * family.vae.config.base_dim
 
-    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: bool) -> Bill:
-        """See `Family.bill`. `known`: the head is remembered, so only the prompt is read. Prompt tokens are
+    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: int) -> Bill:
+        """See `Family.bill`. `known`: so many of the inputs are remembered, and not read. Prompt tokens are
         estimated from its bytes: they are known only after encoding."""
         branches = 1 if plan.negative is None else 2
         prefix, target = self._prefix(plan), latent_tokens(plan.drawn)
-        area = 0 if known else sum(size.area for size in plan.inputs)
+        area = sum(size.area for size in plan.inputs[known:])
         head = sum(latent_tokens(size) + 4 for size in plan.inputs)
+        fresh = sum(latent_tokens(size) + 4 for size in plan.inputs[known:])
         rest = (prefix - head) * branches
         if stage is Stage.ENCODE:
             vision = 2.0 * self._vision * area / PIXELS**2
@@ -456,8 +347,8 @@ class _Costs:
             held = plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0
             return Bill(stage, reading + vision + self._read_pixel * (area + held))
         if stage is Stage.PREFILL:
-            flops = self._block.forward(rest, prefix) + (0 if known else self._block.forward(head, head))
-            return Bill(stage, flops, keeps=self._block.prefix_bytes(prefix * branches + head))
+            flops = self._block.forward(rest, prefix) + self._block.forward(fresh, head)
+            return Bill(stage, flops, keeps=self._block.prefix_bytes(head + rest))
         if stage is Stage.STEP:
             return Bill(stage, self._block.forward(target, prefix + target) * branches * lanes)
         return Bill(stage, self._draw_pixel * plan.drawn.area)
