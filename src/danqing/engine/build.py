@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from danqing.engine.calibration import keep, recalled
-from danqing.engine.load import Device, load_family
+from danqing.engine.load import Device, load_family, residence_of
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
 from danqing.profiles.loader import Profile
@@ -37,8 +37,12 @@ def open_engine(
         torch.set_num_threads(threads)
     found = find_device(device)
     order = order_for(found.kind, policy)
-    families = {name: load_family(one, found, weights) for name, one in profile.checkpoints.items()}
-    room = make_room(found.kind)
+    moving = residence_of(profile, found, weights)
+    families = {
+        name: load_family(one, found, weights, residence=moving.get(name))
+        for name, one in profile.checkpoints.items()
+    }
+    room = make_room(found.kind, promised=max((one.limit for one in moving.values()), default=0))
     about = f"{found.name}, {torch.get_num_threads()} threads, {profile.name}"
     return StepEngine(
         profile,

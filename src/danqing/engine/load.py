@@ -16,7 +16,9 @@ import torch
 
 from danqing.engine.cache import Budget
 from danqing.engine.families.contract import Family, Opener
-from danqing.profiles.loader import Adapter, Checkpoint
+from danqing.engine.residence import Residence
+from danqing.engine.settle import number_format, open_residence, residence_for, settle, weight
+from danqing.profiles.loader import Adapter, Checkpoint, Profile
 from danqing.profiles.weights import NotPulled, Weights
 
 _ONE = "danqing.engine.families.qwen_image_1:QwenImage1"
@@ -63,16 +65,22 @@ class Device:
 
 
 def load_family(
-    checkpoint: Checkpoint, device: Device, weights: Weights | None = None, remember: int | None = None
+    checkpoint: Checkpoint,
+    device: Device,
+    weights: Weights | None = None,
+    *,
+    remember: int | None = None,
+    residence: Residence | None = None,
 ) -> Family:
-    """Check the checkpoint's folder, which is its own or one of `weights`, and load its modules. Nothing is fetched.
-    `remember` is how many bytes it may keep of inputs and prompts, None for what suits the device. Raises
-    BadCheckpoint with the reason in words."""
+    """Check the checkpoint's folder, which is its own or one of `weights`, and load its modules; with a residence they
+    come to the device when they are used. Nothing is fetched. `remember` is how many bytes it may keep of inputs and
+    prompts, None for what suits the device. Raises BadCheckpoint with the reason in words."""
     folder = _found(checkpoint, weights)
     opener = _opener(check_folder(folder))
     _still_bars()
     try:
-        family = opener(folder, torch.device(device.kind), device.dtype, device.keep(remember))
+        numbers = number_format(checkpoint.loading, device.dtype)
+        family = opener(folder, torch.device(device.kind), numbers, device.keep(remember))
     except (OSError, KeyError) as error:
         raise BadCheckpoint(f"the checkpoint in {folder} cannot be loaded: {error}") from error
     for adapter in checkpoint.adapters.values():
@@ -80,7 +88,39 @@ def load_family(
             family.adopt(adapter.name, _adapter_file(adapter, weights), adapter.schedule)
         except (OSError, KeyError, ValueError) as error:
             raise BadCheckpoint(f"the adapter {adapter.name} cannot be loaded: {error}") from error
+    try:
+        settle(checkpoint.name, family.modules, checkpoint.loading, device=device.kind, residence=residence)
+    except ValueError as error:
+        raise BadCheckpoint(f"checkpoint {checkpoint.name}, loading: {error}") from error
     return family
+
+
+def residence_of(profile: Profile, device: Device, weights: Weights | None) -> dict[str, Residence]:
+    """The residence, one for all, of those checkpoints whose modules come and go; the others stay on the device. Raises
+    BadCheckpoint where they do not fit."""
+    named = profile.checkpoints
+    loadings = {name: one.loading for name, one in named.items()}
+    sizes = {name: _weight(one, weights) for name, one in named.items()}
+    moving = residence_for(loadings, sizes, kind=device.kind, free=device.free)
+    settled = sum(size for name, size in sizes.items() if name not in moving)
+    if device.kind != "cpu" and settled > device.free:
+        raise BadCheckpoint(
+            f"the weights need {settled / 1e9:.0f} GB and the device has {device.free / 1e9:.0f} GB free: the "
+            'profile\'s loading may say offload = "auto" or layerwise_fp8 = true'
+        )
+    if not moving:
+        return {}
+    return dict.fromkeys(moving, open_residence(device.kind, device.free, settled))
+
+
+def _weight(checkpoint: Checkpoint, weights: Weights | None) -> int:
+    """Bytes that a checkpoint's weights take on the device, by its files."""
+    folder = _found(checkpoint, weights)
+
+    def held(part: Path) -> int:
+        return sum(file.stat().st_size for file in part.rglob("*.safetensors"))
+
+    return weight(held(folder), checkpoint.loading, held(folder / "transformer"))
 
 
 def _found(wanted: Checkpoint | Adapter, weights: Weights | None) -> Path:

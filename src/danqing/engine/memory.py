@@ -75,9 +75,9 @@ def find_device(kind: str = "auto") -> Device:
     return Device("cpu", f"{os.cpu_count() or 1} CPU cores", *_main_memory())
 
 
-def make_room(kind: str, works: int = 16) -> Room:
-    """Room for works on a device whose modules are loaded already."""
-    return Room(int(find_device(kind).free * _SHARE), works)
+def make_room(kind: str, works: int = 16, promised: int = 0) -> Room:
+    """Room for works on a device whose modules are loaded already, or have so many bytes promised."""
+    return Room(int((find_device(kind).free - promised) * _SHARE), works)
 
 
 def _main_memory() -> tuple[int, int]:

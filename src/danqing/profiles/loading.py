@@ -43,3 +43,5 @@ class Loading:
             raise ValueError(f"layerwise_fp8 is true or false, not {self.layerwise_fp8!r}")
         if not isinstance(self.attention, str) or not _BACKEND.fullmatch(self.attention):
             raise ValueError(f"attention is the name of a backend in small letters, not {self.attention!r}")
+        if self.compile == "regional" and (self.layerwise_fp8 or self.offload == "model"):
+            raise ValueError("compile = regional goes neither with layerwise_fp8 nor with offload = model")

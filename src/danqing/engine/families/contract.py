@@ -88,6 +88,12 @@ class Family(Protocol):
     vae: Any
     """The autoencoder: what latents mean is its own."""
 
+    @property
+    def modules(self) -> Mapping[str, Any]:
+        """All that holds weights, the `transformer` among them, in main memory when it is new: whoever loads a family
+        settles them on the device (`engine.settle`)."""
+        ...
+
     def adopt(self, name: str, file: Path, schedule: Mapping[str, float]) -> None:
         """Read in an adapter that works may ask for, with what it changes in the schedule. Raises ValueError."""
         ...

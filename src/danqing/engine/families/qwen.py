@@ -87,12 +87,19 @@ class Painter(ABC, Generic[P]):
     device: torch.device
     dtype: torch.dtype
     processor: Any
+    encoder: Any
+    transformer: Any
     vae: Any
     _costs: Costs
     _memory: Memory
     _reader: Reader
     _sigmas: list[float] | None = None
     """A distilled checkpoint's own noise levels."""
+
+    @property
+    def modules(self) -> dict[str, Any]:
+        """See `Family.modules`."""
+        return {"encoder": self.encoder, "transformer": self.transformer, "vae": self.vae}
 
     # -- what a family says of itself
 

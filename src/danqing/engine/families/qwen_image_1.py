@@ -134,8 +134,8 @@ class QwenImage1(Painter[Prefix]):
     def __init__(
         self, folder: Path, device: torch.device, dtype: torch.dtype, keep: Budget = _NOTHING
     ) -> None:
-        """Load the modules of a diffusers folder; safetensors only, no code of the folder is run. `keep` is how many
-        bytes may be remembered for later works."""
+        """Load the modules of a diffusers folder into main memory; safetensors only, no code of the folder is run.
+        `keep` is how many bytes may be remembered for later works."""
         how = {"use_safetensors": True, "local_files_only": True, "dtype": dtype}
         self.device, self.dtype = device, dtype
         kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
@@ -149,7 +149,7 @@ class QwenImage1(Painter[Prefix]):
         self.vae = AutoencoderKLQwenImage.from_pretrained(folder / "vae", **how)
         flat.flatten(self.vae)
         for module in (self.encoder, self.transformer, self.vae):
-            module.to(device).eval().requires_grad_(False)
+            module.eval().requires_grad_(False)
         self.language = open_language(self.encoder, self.processor, device, new=tuple(told["missing_keys"]))
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         self._adapters = Adapters(self.transformer, scheduler, _read_lora)
@@ -162,7 +162,7 @@ class QwenImage1(Painter[Prefix]):
     def adopt(self, name: str, file: Path, schedule: Mapping[str, float]) -> None:
         """See `Family.adopt`."""
         self._adapters.add(name, file, schedule)
-        self.transformer.to(self.device, self.dtype).requires_grad_(False)
+        self.transformer.to(self.dtype).requires_grad_(False)
 
     # -- encode
 

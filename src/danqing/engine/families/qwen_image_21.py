@@ -90,8 +90,8 @@ class QwenImage21(Painter[Prefix]):
     def __init__(
         self, folder: Path, device: torch.device, dtype: torch.dtype, keep: Budget = _NOTHING
     ) -> None:
-        """Load the modules of a diffusers folder; safetensors only, no code of the folder is run. `keep` is
-        how many bytes may be remembered for later works."""
+        """Load the modules of a diffusers folder into main memory; safetensors only, no code of the folder is run.
+        `keep` is how many bytes may be remembered for later works."""
         how = {"use_safetensors": True, "local_files_only": True, "dtype": dtype}
         self.device, self.dtype = device, dtype
         self.processor: Any = build_processor(folder)
@@ -101,7 +101,7 @@ class QwenImage21(Painter[Prefix]):
         self.transformer = QwenImage21Transformer2DModel.from_pretrained(folder / "transformer", **how)
         self.vae = AutoencoderKLQwenImage21.from_pretrained(folder / "vae", **how)
         for module in (self.encoder, self.transformer, self.vae):
-            module.to(device).eval().requires_grad_(False)
+            module.eval().requires_grad_(False)
         self.language = open_language(self.encoder, self.processor, device, new=tuple(told["missing_keys"]))
         self.transformer.set_attn_processor(PartedAttention())
         self._rotary = Rotary(self.transformer.pos_embed.freqs, device)
