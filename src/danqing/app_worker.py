@@ -98,7 +98,9 @@ def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speake
         await look_out.close()
         await rewriters.close()
 
-    return Aides(rewriters.of, look_in=look_in.inspect, look_out=look_out.inspect, close=close)
+    return Aides(
+        rewriters.of, look_in=look_in.inspect, look_out=look_out.inspect, shows=not look_out, close=close
+    )
 
 
 def _rewriters(settings: Settings, profile: Profile, speaker: Callable[[str], Writer]) -> Rewriters:

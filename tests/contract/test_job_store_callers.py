@@ -28,6 +28,26 @@ DAY = 24 * 3600.0
 LEASE = 30.0
 
 
+# the queue
+
+
+async def test_a_waiting_job_knows_its_place_and_only_its_own_tenant_is_told(
+    store: JobStore, clock: VirtualClock
+) -> None:
+    for number, rank in enumerate([3.0, 1.0, 2.0, 2.0]):
+        clock.advance(1.0)
+        await store.submit("ann", draft(f"job-{number}", rank=rank))
+    places = [await store.position("ann", f"job-{number}") for number in range(4)]
+    assert places == [4, 1, 2, 3]
+    assert await store.position("bob", "job-0") is None
+    assert await store.position("ann", "job-9") is None
+    lease = await claim(store)
+    assert lease.job_id == "job-1"
+    assert [await store.position("ann", f"job-{number}") for number in range(4)] == [3, None, 1, 2]
+    await store.cancel("ann", "job-2")
+    assert [await store.position("ann", f"job-{number}") for number in range(4)] == [2, None, None, 1]
+
+
 # P5: idempotency
 
 

@@ -19,11 +19,22 @@ import time
 from collections.abc import Callable, Mapping
 
 from danqing.core.errors import EngineFailed
-from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
+from danqing.core.events import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    ImageReady,
+    Preview,
+    Started,
+    Stepped,
+    Work,
+)
 from danqing.core.raster import Raster, Size
 
 MODES = ("ok", "slow", "fail", "nan", "oom", "fewer", "other", "abort", "hang")
 SLOW_STEP = 0.2
+PREVIEW = Size(64, 48)
 
 
 def picture(seed: int, size: Size) -> Raster:
@@ -100,6 +111,9 @@ class FakeEngine:
                     self._hear(Failed(work.token, EngineFailed("not finite" if mode == "nan" else None)))
                     return
                 done = index * self.steps + step + 1
+                if work.token.partition("/")[0] in self.watched:
+                    seen = picture(work.seed + index, PREVIEW)
+                    self._hear(Preview(work.token, index, step + 1, self.steps, seen))
                 self._hear(Stepped(work.token, done, total, left=0.01 * (total - done)))
             size = Size(work.size.width + 1, work.size.height) if mode == "other" else work.size
             self._hear(ImageReady(work.token, index, picture(work.seed + index, size)))

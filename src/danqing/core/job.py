@@ -154,6 +154,8 @@ class Lease:
     cost: float
     run_seconds: float
     """Seconds left until the server gives the attempt up."""
+    watched: bool = False
+    """Whether somebody waits for previews already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ class JobStore(Protocol):
         """The job as soon as its state is final, or as it stands when the time is up."""
         ...
 
+    async def position(self, tenant: str, job_id: str) -> int | None:
+        """The job's place among all that wait, 1 for the next; None for one that does not wait."""
+        ...
+
     async def find(self, tenant: str, search: Search, *, skip: int, limit: int) -> Page:
         """A page of the tenant's jobs within their life. Takes as long among a hundred thousand as among a thousand."""
         ...

@@ -271,6 +271,10 @@ class Intake:
         """The job as it stands, or None for unknown, foreign and expired ids alike."""
         return await self._store.get(caller.tenant, job_id)
 
+    async def closed(self) -> None:
+        """Return when the service stops."""
+        await self._stopping.wait()
+
     def close(self) -> None:
         """Stop: new orders are refused, waiting calls end within `terms.stop_seconds`."""
         self._stopping.set()

@@ -1,7 +1,8 @@
 """How far each running job is, in memory: what a progress bar reads. The row in the store stays the only truth.
 
 Also keeps what jobs of several prompts have shown so far, for whoever follows one of them; remembers the last ended
-jobs with their times, and counts ends, for metrics. Knows no socket and no clock.
+jobs with their times, and counts ends, for metrics. Who watches a job is woken whenever it gets anywhere, and finds
+its newest previews here and its stored pictures. Knows no socket and no clock.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from danqing.core.job import Image
 from danqing.core.writing import Panel
-from danqing.lease.messages import Outcome
+from danqing.lease.messages import Outcome, Shown
 
 MOST = 4096
 MOST_TALES = 256
@@ -42,6 +43,10 @@ class Tale:
     panels: tuple[Panel, ...] = ()
     pictures: dict[int, Image] = field(default_factory=dict)
     followers: int = 0
+    watchers: int = 0
+    """Those of the followers who want previews."""
+    glimpses: dict[int, Shown] = field(default_factory=dict)
+    """The newest preview of each picture that is not stored yet."""
     turns: int = 0
     """How often there was more to show."""
     _turned: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,6 +72,7 @@ class Board:
         """An empty board."""
         self._jobs: OrderedDict[str, Progress] = OrderedDict()
         self._tales: OrderedDict[str, Tale] = OrderedDict()
+        self._pictures: OrderedDict[str, dict[int, Image]] = OrderedDict()
         self._ends: Counter[str] = Counter()
         self._seconds = 0.0
         self._engines: dict[str, Mapping[str, float]] = {}
@@ -77,13 +83,16 @@ class Board:
 
     def claimed(self, job_id: str) -> None:
         """An attempt begins from nothing."""
+        self._pictures.pop(job_id, None)
         self._put(job_id, Progress())
+        self._turn(job_id, anew=True)
 
     def see(self, job_id: str, step: int, steps: int, left: float | None) -> None:
         """A worker told how far it is. Steps never go back within an attempt: a late message changes nothing."""
         before = self._jobs.get(job_id, Progress())
         if before.outcome is None and (step, steps) >= (before.step, before.steps):
             self._put(job_id, replace(before, step=step, steps=steps, left=left))
+            self._turn(job_id)
 
     def stored(self, job_id: str, images: int) -> None:
         """So many pictures of the job are stored."""
@@ -95,12 +104,16 @@ class Board:
         self._seconds += seconds
         before = self._jobs.get(job_id, Progress())
         self._put(job_id, replace(before, left=None, outcome=outcome, seconds=seconds, wall=wall))
+        self._pictures.pop(job_id, None)
+        self._turn(job_id, anew=True)
         if outcome is not Outcome.RELEASED and not self.followed(job_id):
             self._tales.pop(job_id, None)
 
     def forget(self, job_id: str) -> None:
         """The attempt was lost or cancelled."""
         self._jobs.pop(job_id, None)
+        self._pictures.pop(job_id, None)
+        self._turn(job_id, anew=True)
 
     # -- engines
 
@@ -126,10 +139,50 @@ class Board:
         return tale.panels
 
     def show(self, job_id: str, place: int, image: Image) -> None:
-        """A picture of the job is stored; of interest where somebody follows it."""
+        """A picture of the job is stored."""
+        self._pictures.setdefault(job_id, {})[place] = image
+        while len(self._pictures) > MOST:
+            self._pictures.popitem(last=False)
         tale = self._tales.get(job_id)
         if tale is not None:
             tale.pictures[place] = image
+            tale.glimpses.pop(place, None)
+            tale.turn()
+
+    def pictures(self, job_id: str) -> Mapping[int, Image]:
+        """The stored pictures of the job's present attempt, by place."""
+        return self._pictures.get(job_id, {})
+
+    def glimpse(self, job_id: str, shown: Shown) -> None:
+        """A preview came; of interest where somebody watches, until the picture itself is there."""
+        tale = self._tales.get(job_id)
+        if tale is not None and tale.watchers and shown.index not in self.pictures(job_id):
+            tale.glimpses[shown.index] = shown
+            tale.turn()
+
+    @contextmanager
+    def watch(self, job_id: str) -> Iterator[Tale]:
+        """As `follow`, for someone who wants previews too."""
+        with self.follow(job_id) as tale:
+            tale.watchers += 1
+            try:
+                yield tale
+            finally:
+                tale.watchers -= 1
+                if not tale.watchers:
+                    tale.glimpses.clear()
+
+    def watched(self, job_id: str) -> bool:
+        """Whether somebody wants previews of the job."""
+        tale = self._tales.get(job_id)
+        return tale is not None and tale.watchers > 0
+
+    def _turn(self, job_id: str, *, anew: bool = False) -> None:
+        """Wake whoever follows the job; what was seen of an attempt that is over is forgotten."""
+        tale = self._tales.get(job_id)
+        if tale is not None:
+            if anew:
+                tale.glimpses.clear()
             tale.turn()
 
     @contextmanager

@@ -119,14 +119,14 @@ class LeaseClient:
 
     async def beat(
         self, worker: str, beats: tuple[Pulse, ...], figures: Mapping[str, float] | None = None
-    ) -> tuple[str, ...]:
-        """Tokens that hold nothing any more; `figures` are what the engine counts of itself. Tried for 4 s: the next
-        beat says it anew. Raises ServerAway."""
+    ) -> Gone:
+        """Tokens that hold nothing any more, and those that are watched; `figures` are what the engine counts of
+        itself. Tried for 4 s: the next beat says it anew. Raises ServerAway."""
         ask = encode(Beats(worker, beats, figures or {}))
         body = await self._tried(
             BEAT_SECONDS, lambda left: self._call("POST", "/beat", data=ask, seconds=left)
         )
-        return decode(Gone, body).gone
+        return decode(Gone, body)
 
     async def input(self, token: str, digest: str) -> Raster:
         """An input of the token's job. Raises TokenGone, ServerAway; Internal if it is gone or arrived damaged."""

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ from danqing.lease.messages import (
     Hello,
     ImagesMissing,
     Outcome,
+    Pulse,
     Script,
     TokenGone,
 )
@@ -133,10 +134,14 @@ class Desk:
             self._hand_over(seat, lease)
         for token in news.cancelled:
             await self._drop(token)
-        return news
+        leases = (replace(lease, watched=self.board.watched(lease.job_id)) for lease in news.leases)
+        return News(tuple(leases), news.cancelled)
 
     async def beat(self, ask: Beats) -> Gone:
-        """Extend the leases, note the steps."""
+        """Extend the leases, note the steps, show the previews. Raises BadMessage for one of a picture that was not
+        ordered."""
+        for pulse in ask.beats:
+            _fits(self._hands.get(pulse.token), pulse)
         now = self._clock.monotonic()
         seat = self._seats.get(ask.worker)
         if seat is not None:
@@ -151,10 +156,14 @@ class Desk:
                 seat.moved = now
             hand.step, hand.steps, hand.left = pulse.step, pulse.steps, pulse.left
             self.board.see(hand.job_id, pulse.step, pulse.steps, pulse.left)
+            if pulse.preview is not None:
+                self.board.glimpse(hand.job_id, pulse.preview)
         gone = await self._store.beat(ask.worker, [Beat(p.token, p.step, p.steps) for p in ask.beats])
         for token in gone:
             await self._drop(token)
-        return Gone(gone)
+        watched = (token for token, hand in self._hands.items() if self.board.watched(hand.job_id))
+        asked = {pulse.token for pulse in ask.beats}
+        return Gone(gone, tuple(token for token in watched if token in asked))
 
     async def input(self, token: str, digest: str) -> bytes:
         """The packed raster of one input of the token's job, or of its mask. Raises TokenGone; BadMessage for a picture
@@ -428,6 +437,12 @@ class Desk:
 def _remembered(job: Job) -> Hand:
     """A hand for a lease given out before this desk was set up; whose it is will show when that worker ends it."""
     return Hand(job.id, job.tenant, job.brief, worker="")
+
+
+def _fits(hand: Hand | None, pulse: Pulse) -> None:
+    """Whether a preview is of a picture that was ordered; raises BadMessage."""
+    if hand is not None and pulse.preview is not None and pulse.preview.index >= hand.brief.count:
+        raise BadMessage(f"a preview of picture {pulse.preview.index} of {hand.brief.count}")
 
 
 def _delivered(brief: Brief, ask: End) -> set[int]:

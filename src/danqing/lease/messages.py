@@ -1,7 +1,8 @@
 """What worker and server say to each other, as frozen dataclasses and as JSON. Pure: knows no socket and no store.
 
     claim   Claim → News      what I am, what room I have, what I hold   → leases, cancelled tokens
-    beat    Beats → Gone      a Pulse for every lease I hold             → tokens that hold nothing any more
+    beat    Beats → Gone      a Pulse for every lease I hold             → tokens that hold nothing any more, and
+                                                                           those that somebody watches
     script  Script → Script   what I am going to make, one by one        → what the job's first attempt said of it
     end     End   → Ended     succeeded, failed or released              → done or stale
 
@@ -11,6 +12,7 @@ value of another type, is a BadMessage that names the place (`leases[0].brief.si
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import types
 import typing
@@ -29,6 +31,9 @@ from danqing.core.writing import Panel
 MOST_ROOM = 16
 LONGEST_POLL = 20.0
 MOST_BEATS = 256
+MOST_PICTURES = 64
+MOST_PREVIEW = 10 * 1024
+_MOST_BASE64 = -(-MOST_PREVIEW // 3) * 4
 MOST_FIGURES = 256
 
 T = TypeVar("T")
@@ -74,14 +79,40 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A preview of picture `index` after `step` of its `steps`: a JPEG file of at most 10 KB, in Base64. Looked at only
+    so far that it is no larger and begins and ends like one: it is handed on and never decoded here."""
+
+    index: int
+    step: int
+    steps: int
+    jpeg: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < MOST_PICTURES or not 1 <= self.step <= self.steps:
+            raise ValueError(f"step {self.step} of {self.steps} of picture {self.index} has no preview")
+        if len(self.jpeg) > _MOST_BASE64:
+            raise ValueError(f"a preview of {len(self.jpeg)} characters")
+        file = base64.b64decode(self.jpeg, validate=True)
+        if len(file) > MOST_PREVIEW or file[:3] != b"\xff\xd8\xff" or file[-2:] != b"\xff\xd9":
+            raise ValueError("a preview is a JPEG file of at most 10 KB")
+
+    @staticmethod
+    def of(index: int, step: int, steps: int, jpeg: bytes) -> Shown:
+        """The preview, packed."""
+        return Shown(index, step, steps, base64.b64encode(jpeg).decode())
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     """A sign of life for one lease: `step` of `steps` are done (0 of 0 before it started); `left` is the predicted
-    rest in seconds."""
+    rest in seconds. A `preview` is the newest, and sent once."""
 
     token: str
     step: int
     steps: int
     left: float | None = None
+    preview: Shown | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.step <= self.steps:
@@ -104,9 +135,11 @@ class Beats:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Tokens that hold no job any more."""
+    """Tokens that hold no job any more, and among the others those whose jobs somebody watches: they are worth
+    previews."""
 
     gone: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,11 @@ class SqliteStore:
                     await bell.wait()
             return await self.get(tenant, job_id)
 
+    async def position(self, tenant: str, job_id: str) -> int | None:
+        """See `JobStore`."""
+        (row,) = await self._read(statements.position(tenant, job_id))
+        return int(row["before"]) or None
+
     async def find(self, tenant: str, search: Search, *, skip: int, limit: int) -> Page:
         """See `JobStore`."""
         wall = self._clock.wall()

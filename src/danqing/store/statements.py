@@ -219,6 +219,16 @@ def back(tenant: str) -> Select[Any]:
 
 
 @verb
+def position(tenant: str, job_id: str) -> Select[Any]:
+    """How many jobs wait up to this one, itself among them; 0 if it does not wait. A part of the open index."""
+    own = job.alias("own")
+    waits = and_(own.c.id == job_id, own.c.tenant == tenant, own.c.state.in_(("accepted", "queued")))
+    rank, created = (select(column).where(waits).scalar_subquery() for column in (own.c.rank, own.c.created))
+    upto = and_(job.c.rank <= rank, or_(job.c.rank < rank, job.c.created <= created))
+    return select(func.count().label("before")).select_from(job).where(_OPEN, job.c.state != "running", upto)
+
+
+@verb
 def hold(tenant: str, pictures: int) -> Update:
     """Reserve pictures of an account if it has room."""
     return (

@@ -16,6 +16,7 @@ from danqing.wire.dashscope import compatible, replies
 from danqing.wire.dashscope import routes as dashscope
 from danqing.wire.desk import Desk
 from danqing.wire.guard import COMPATIBLE, Guard
+from danqing.wire.native import jobs
 from danqing.wire.native import routes as native
 from danqing.wire.openapi import KEY, SECURITY
 
@@ -30,6 +31,7 @@ def build(desk: Desk) -> FastAPI:
     app.include_router(dashscope.router(desk))
     app.include_router(compatible.router(desk))
     app.include_router(native.router(desk))
+    app.include_router(jobs.router(desk))
     app.add_exception_handler(Fault, _on_fault)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)

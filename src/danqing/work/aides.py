@@ -33,4 +33,6 @@ class Aides:
     most_inputs: Callable[[str], int] = _usual
     look_in: Inspect = pass_all
     look_out: Inspect = pass_all
+    shows: bool = True
+    """Whether pictures may be seen before they are finished; not where somebody looks at finished ones first."""
     close: Callable[[], Awaitable[None]] = _nothing

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from danqing.core.errors import EngineFailed, Fault, Internal, OutputRefused, Unavailable, Unchecked
-from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady
+from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Preview
 from danqing.core.job import Lease
 from danqing.core.raster import Raster
 from danqing.lease.client import ServerAway
@@ -44,6 +44,10 @@ class Making:
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     hear: Callable[[Event], None] | None = None
     """Who is told of works under the token's own sub-tokens, where the job is made of several."""
+    preview: Preview | None = None
+    """The newest that was not sent yet."""
+    watched: bool = False
+    """Whether the engine was told that somebody watches."""
     task: asyncio.Task[None] | None = None
     ending: bool = False
     """The end was sent: losing the token now is how an end looks from the side."""

@@ -13,11 +13,23 @@ from dataclasses import replace
 import structlog
 
 from danqing.core.errors import Fault
-from danqing.core.events import Event, Foretold, Started, Stepped, Work
+from danqing.core.events import Event, Foretold, Preview, Started, Stepped, Work
 from danqing.core.job import Lease
 from danqing.core.ports import Clock, Engine
 from danqing.lease.client import Dropped, LeaseClient, ServerAway
-from danqing.lease.messages import MOST_ROOM, BadMessage, End, Hello, ImagesMissing, Outcome, Pulse, TokenGone
+from danqing.lease.messages import (
+    MOST_ROOM,
+    BadMessage,
+    End,
+    Gone,
+    Hello,
+    ImagesMissing,
+    Outcome,
+    Pulse,
+    Shown,
+    TokenGone,
+)
+from danqing.pixels.jpeg import preview
 from danqing.work.aides import Aides
 from danqing.work.finish import Making, deliver, refused
 from danqing.work.look import Looked, look_at_inputs
@@ -79,6 +91,7 @@ class Worker:
             match news:
                 case Lease():
                     making = self._held[news.token] = Making(news, self._clock.monotonic())
+                    self._watch(making, on=news.watched)
                     making.task = tasks.create_task(
                         self._make(making)
                     )  # inputs → lanes → images → end(token)
@@ -98,6 +111,7 @@ class Worker:
         except TokenGone:
             self._engine.cancel(token)
         finally:
+            self._watch(making, on=False)
             self._held.pop(token, None)
 
     async def _paint(self, making: Making, work: Work) -> End:
@@ -151,6 +165,7 @@ class Worker:
             return
         making.task.cancel()
         self._engine.cancel(token)
+        self._watch(making, on=False)
         self._held.pop(token, None)
 
     def _room_left(self) -> int:
@@ -164,16 +179,40 @@ class Worker:
                     await self._told.wait()
             self._told.clear()
             now = self._clock.monotonic()
-            beats = tuple(Pulse(m.lease.token, m.step, m.steps, m.rest(now)) for m in self._held.values())
+            beats = tuple([await self._pulse(making, now) for making in list(self._held.values())])
             figures: Mapping[str, float] = {}
             if now - at >= BEAT_SECONDS:
                 latest, at = self._engine.figures(), now
                 counted, figures = latest, {} if latest == counted else latest
             if beats or figures:
                 with suppress(ServerAway):
-                    for token in await self._client.beat(self._hello.worker, beats, figures):
-                        self._drop(token)
+                    answer = await self._client.beat(self._hello.worker, beats, figures)
+                    self._answered(answer, beats)
             await asyncio.sleep(LEAST_BEAT)
+
+    async def _pulse(self, making: Making, now: float) -> Pulse:
+        """How far an attempt is, with its newest preview if somebody watches: the file is made in a thread."""
+        seen, making.preview, lease = making.preview, None, making.lease
+        shown = None
+        if seen is not None and making.watched:
+            file = await asyncio.to_thread(preview, seen.raster, lease.brief.size)
+            shown = Shown.of(seen.index, seen.step, seen.steps, file)
+        return Pulse(lease.token, making.step, making.steps, making.rest(now), shown)
+
+    def _answered(self, answer: Gone, beats: tuple[Pulse, ...]) -> None:
+        """What the server said to a beat."""
+        for token in answer.gone:
+            self._drop(token)
+        for pulse in beats:
+            if (making := self._held.get(pulse.token)) is not None:
+                self._watch(making, on=pulse.token in answer.watched)
+
+    def _watch(self, making: Making, *, on: bool) -> None:
+        """Tell the engine whether somebody watches, when that changes."""
+        on = on and self._aides.shows
+        if making.watched != on:
+            making.watched = on
+            self._engine.watch(making.lease.token, on=on)
 
     def _hear(self, event: Event) -> None:
         """Called from the engine's thread."""
@@ -197,6 +236,8 @@ class Worker:
                 making.step, making.steps = step, max(step, steps)
                 making.left, making.told = left, self._clock.monotonic()
                 self._told.set()
+            case Preview():  # told with the step that follows at once
+                making.preview = event
             case Foretold(left=left):
                 making.left, making.told = left, self._clock.monotonic()
                 self._told.set()

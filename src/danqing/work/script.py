@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from danqing.core.errors import Fault
-from danqing.core.events import Event, Started, Stepped, Work
+from danqing.core.events import Event, Preview, Started, Stepped, Work
 from danqing.core.ports import Engine
 from danqing.core.raster import Raster
 from danqing.core.writing import Panel
@@ -60,6 +60,8 @@ class Counting:
                 making.told = self._now()
                 spent = making.told - self._began
                 making.left = None if left is None else left + (spent + left) * later
+            case Preview():
+                making.preview = replace(event, token=making.lease.token, index=self._place)
             case _:
                 self.part.events.put_nowait(event)
 

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from danqing.core.job import Image
 from danqing.core.raster import Size
 from danqing.core.writing import Panel
 from danqing.lease.board import MOST, MOST_TALES, Board, Progress
-from danqing.lease.messages import Outcome
+from danqing.lease.messages import Outcome, Shown
+
+IMAGE = Image("k", Size(1, 1), "0" * 64)
 
 
 def test_a_job_nobody_touched_is_not_on_the_board() -> None:
@@ -100,3 +104,76 @@ async def test_only_tales_that_nobody_follows_are_forgotten() -> None:
         assert board.tell("job 0", PANELS[:1]) == PANELS[:1]
         assert board.followed("followed")
     assert not board.followed("followed")
+
+
+# -- who watches
+
+
+def seen(index: int = 0, step: int = 1) -> Shown:
+    return Shown.of(index, step, 4, b"\xff\xd8\xff" + bytes(8) + b"\xff\xd9")
+
+
+def test_previews_are_kept_for_who_watches_the_newest_of_each_picture() -> None:
+    board = Board()
+    board.glimpse("a", seen())
+    assert not board.watched("a")
+    with board.watch("a") as tale:
+        assert board.watched("a")
+        assert tale.glimpses == {}
+        for step in (1, 2, 3):
+            board.glimpse("a", seen(0, step))
+        board.glimpse("a", seen(1))
+        assert {index: shown.step for index, shown in tale.glimpses.items()} == {0: 3, 1: 1}
+        with board.watch("a") as second:
+            assert second is tale
+        assert board.watched("a")
+        assert tale.glimpses
+    assert not board.watched("a")
+    assert tale.glimpses == {}
+
+
+def test_a_stored_picture_takes_the_place_of_its_preview() -> None:
+    board = Board()
+    with board.watch("a") as tale:
+        board.glimpse("a", seen())
+        board.show("a", 0, IMAGE)
+        assert tale.glimpses == {}
+        board.glimpse("a", seen(0, 4))  # one that was overtaken
+        assert tale.glimpses == {}
+        assert board.pictures("a") == {0: IMAGE}
+
+
+@pytest.mark.parametrize("how", ["ended", "forgotten", "claimed"])
+def test_previews_and_pictures_of_an_attempt_go_with_it(how: str) -> None:
+    board = Board()
+    board.claimed("a")
+    with board.watch("a") as tale:
+        board.glimpse("a", seen())
+        board.show("a", 1, IMAGE)
+        turns = tale.turns
+        match how:
+            case "ended":
+                board.ended("a", Outcome.FAILED, seconds=0.0, wall=0.0)
+            case "forgotten":
+                board.forget("a")
+            case "claimed":
+                board.claimed("a")
+        assert tale.turns > turns
+        assert tale.glimpses == {}
+        assert board.pictures("a") == {}
+
+
+def test_who_follows_a_story_does_not_ask_for_previews() -> None:
+    board = Board()
+    with board.follow("a") as tale:
+        board.glimpse("a", seen())
+        assert not board.watched("a")
+        assert tale.glimpses == {}
+
+
+def test_pictures_are_remembered_of_a_bounded_number_of_jobs() -> None:
+    board = Board()
+    for number in range(MOST + 5):
+        board.show(f"job-{number}", 0, IMAGE)
+    assert board.pictures("job-0") == {}
+    assert board.pictures(f"job-{MOST + 4}") == {0: IMAGE}

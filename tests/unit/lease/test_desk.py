@@ -18,11 +18,13 @@ from danqing.lease.messages import (
     Beats,
     Claim,
     End,
+    Gone,
     ImagesMissing,
     Lost,
     Outcome,
     Pulse,
     Script,
+    Shown,
     Text,
     TokenGone,
     Wrong,
@@ -545,3 +547,43 @@ async def test_and_not_an_attempt_that_failed(place: Place) -> None:
         await upload(place, lease, 0)
         await fail(place, lease)
     assert place.files() == []
+
+
+# -- previews
+
+
+def shown(index: int = 0) -> Shown:
+    return Shown.of(index, 1, 4, b"\xff\xd8\xff\xe0\xff\xd9")
+
+
+async def test_a_worker_learns_who_is_watched_with_the_lease_and_with_every_beat(place: Place) -> None:
+    watched, other = await place.submit(), await place.submit()
+    with place.desk.board.watch(watched) as tale:
+        first, second = await claim(place, room=2)
+        assert {lease.job_id: lease.watched for lease in (first, second)} == {watched: True, other: False}
+        pulses = tuple(Pulse(lease.token, 1, 4, None, shown()) for lease in (first, second))
+        answer = await place.desk.beat(Beats("w1", pulses))
+        assert answer == Gone((), (first.token,))
+        assert tale.glimpses == {0: shown()}
+    assert (await place.desk.beat(Beats("w1", pulses))) == Gone()
+
+
+async def test_a_preview_of_a_picture_that_was_not_ordered_is_refused(place: Place) -> None:
+    job = await place.submit(count=2)
+    (lease,) = await claim(place)
+    with place.desk.board.watch(job) as tale:
+        with pytest.raises(BadMessage):
+            await place.desk.beat(Beats("w1", (Pulse(lease.token, 1, 4, None, shown(2)),)))
+        assert tale.glimpses == {}
+        await place.desk.beat(Beats("w1", (Pulse(lease.token, 1, 4, None, shown(1)),)))
+        assert set(tale.glimpses) == {1}
+
+
+async def test_a_token_that_holds_nothing_shows_nothing(place: Place) -> None:
+    job = await place.submit()
+    (lease,) = await claim(place)
+    with place.desk.board.watch(job) as tale:
+        await place.store.cancel(TENANT, job)
+        await place.desk.beat(Beats("w1", (Pulse(lease.token, 1, 4),)))
+        assert (await place.desk.beat(Beats("w1", (Pulse(lease.token, 1, 4, None, shown()),)))).watched == ()
+        assert tale.glimpses == {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +14,7 @@ from danqing.core.job import Closing, Lease, News
 from danqing.core.order import Brief
 from danqing.core.raster import Size
 from danqing.lease.messages import (
+    MOST_PREVIEW,
     BadMessage,
     Beats,
     Claim,
@@ -22,6 +24,7 @@ from danqing.lease.messages import (
     Hello,
     Outcome,
     Pulse,
+    Shown,
     Wrong,
     decode,
     encode,
@@ -32,13 +35,15 @@ BRIEF = Brief(
     "m", "画一只猫", "noise", ("a" * 64,), 2, Size(512, 768), 2**31 - 1, watermark=True, knobs=KNOBS
 )
 LEASE = Lease("t" * 32, "job-1", "tenant", BRIEF, attempt=1, cost=1.5, run_seconds=600.0)
+JPEG = b"\xff\xd8\xff" + bytes(range(256)) + b"\xff\xd9"
 HELLO = Hello("w", "miniature", ("m",), "cpu")
 MESSAGES = [
     Claim(HELLO, 4, 20.0, ("t1",)),
     News((LEASE,), ("t2",)),
     Beats("w", (Pulse("t", 3, 8, 0.5), Pulse("u", 0, 0))),
     Beats("w", (), {"units_step": 12.0}),
-    Gone(("t",)),
+    Gone(("t",), ("u",)),
+    Beats("w", (Pulse("t", 3, 8, 0.5, Shown.of(1, 3, 4, JPEG)),)),
     End("t", Outcome.SUCCEEDED, seconds=1.0, wall=2.0),
     End("t", Outcome.FAILED, Wrong.of(EngineFailed("not finite"))),
     Ended(Closing.STALE),
@@ -135,3 +140,41 @@ def test_any_other_json_is_a_bad_message_and_nothing_worse(value: Any) -> None:
     except BadMessage:
         return
     assert isinstance(end, End)
+
+
+def text(file: bytes) -> str:
+    return base64.b64encode(file).decode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"jpeg": text(JPEG[:-2] + bytes(MOST_PREVIEW) + JPEG[-2:])},
+        {"jpeg": "A" * 5_000_000},
+        {"jpeg": text(b"<script>alert(1)</script>")},
+        {"jpeg": text(JPEG[:-1])},
+        {"jpeg": text(JPEG) + "\n"},
+        {"jpeg": text(JPEG).replace("/", "_", 1)},
+        {"jpeg": "not base64"},
+        {"jpeg": ""},
+        {"jpeg": 7},
+        {"index": -1},
+        {"index": 64},
+        {"index": 1.0},
+        {"step": 0},
+        {"step": 5},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_what_is_no_preview_is_refused(change: dict[str, Any]) -> None:
+    sent = {"index": 0, "step": 1, "steps": 4, "jpeg": text(JPEG)}
+    pulse = {"token": "t", "step": 3, "steps": 8}
+    assert decode(Beats, orjson.dumps({"worker": "w", "beats": [{**pulse, "preview": sent}]}))
+    with pytest.raises(BadMessage):
+        decode(Beats, orjson.dumps({"worker": "w", "beats": [{**pulse, "preview": {**sent, **change}}]}))
+
+
+def test_the_largest_preview_passes() -> None:
+    file = JPEG[:3] + bytes(MOST_PREVIEW - 5) + JPEG[-2:]
+    assert decode(Shown, encode(Shown.of(0, 1, 1, file))).jpeg == text(file)

@@ -17,7 +17,7 @@ from danqing.core.raster import Raster, Size
 from danqing.core.writing import Panel
 from danqing.lease import address
 from danqing.lease.client import LeaseClient, ServerAway
-from danqing.lease.messages import BadMessage, Claim, End, ImagesMissing, Outcome, TokenGone
+from danqing.lease.messages import BadMessage, Claim, End, Gone, ImagesMissing, Outcome, TokenGone
 from danqing.lease.server import LeaseServer
 from tests.support.clock import RealClock, VirtualClock
 from tests.support.eventually import eventually
@@ -56,7 +56,7 @@ async def test_the_six_verbs_over_the_socket(place: Place, client: LeaseClient) 
     await place.submit(inputs=(given,))
     lease = await claim(client)
     assert await client.input(lease.token, given.digest()) == given
-    assert await client.beat("w1", ()) == ()
+    assert await client.beat("w1", ()) == Gone()
     panels = (Panel("Once.", "a fox"),)
     assert await client.script(lease.token, panels) == panels
     with pytest.raises(ImagesMissing):

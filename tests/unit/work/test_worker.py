@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 
 from danqing.core.errors import EngineFailed, Internal
 from danqing.core.job import State
 from danqing.lease.messages import Outcome
 from danqing.work import run
+from danqing.work.aides import Aides
 from danqing.work.run import Worker
 from tests.support.clock import RealClock
 from tests.support.eventually import eventually
@@ -25,9 +29,11 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 @asynccontextmanager
-async def working(place: Place, engine: FakeEngine, *, room: int = 2) -> AsyncIterator[Worker]:
+async def working(
+    place: Place, engine: FakeEngine, *, room: int = 2, aides: Aides | None = None
+) -> AsyncIterator[Worker]:
     client = place.client()
-    worker = Worker(engine, client, hello("w1"), room=room, clock=RealClock())
+    worker = Worker(engine, client, hello("w1"), room=room, clock=RealClock(), aides=aides)
     task = asyncio.ensure_future(worker.run())
     try:
         yield worker
@@ -182,3 +188,49 @@ async def test_a_worker_that_hears_something_just_as_it_stops_still_stops(place:
         await asyncio.wait_for(task, 5.0)
     await client.close()
     engine.close()
+
+
+# -- previews
+
+
+async def test_a_watched_job_shows_itself_and_its_watcher_is_heard_of_in_mid_job(place: Place) -> None:
+    engine = FakeEngine(steps=400, step_seconds=0.005)
+    async with working(place, engine):
+        job_id = await place.submit()
+        await until(place, job_id, State.RUNNING)
+        assert not engine.watched
+        with place.desk.board.watch(job_id) as tale:
+            await eventually(lambda: _holds(tale.glimpses))
+            assert engine.watched
+            shown = tale.glimpses[0]
+            assert (shown.index, shown.steps) == (0, 400)
+            file = Pillow.open(io.BytesIO(base64.b64decode(shown.jpeg)))
+            assert (file.format, file.size) == ("JPEG", (64, 48))
+        await eventually(lambda: _holds(not engine.watched))
+        await place.store.cancel(TENANT, job_id)
+
+
+async def test_a_job_that_is_watched_before_it_begins_is_watched_from_its_first_step(place: Place) -> None:
+    job_id = await place.submit()
+    with place.desk.board.watch(job_id) as tale:
+        engine = FakeEngine(steps=3, step_seconds=0.15)
+        async with working(place, engine):
+            await eventually(lambda: _holds(tale.glimpses))
+            assert tale.glimpses[0].step == 1
+            await place.job(job_id)
+    assert not engine.watched
+
+
+async def test_where_finished_pictures_are_looked_at_none_is_shown_before(place: Place) -> None:
+    job_id = await place.submit()
+    with place.desk.board.watch(job_id) as tale:
+        engine = FakeEngine(steps=4, step_seconds=0.05)
+        async with working(place, engine, aides=Aides(shows=False)):
+            job = await place.job(job_id)
+        assert job.state is State.SUCCEEDED
+        assert not engine.watched
+        assert tale.glimpses == {}
+
+
+async def _holds(value: object) -> bool:
+    return bool(value)

@@ -6,23 +6,21 @@ nothing to mark the end. What is refused before the stream began has its true st
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 
 import orjson
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from danqing.core.errors import Fault
 from danqing.wire.dashscope import encode
 from danqing.wire.dashscope.encode import Answer
+from danqing.wire.stream import EVENTS
 
 JSON = "application/json"
 TASK_JSON = "application/json;charset=UTF-8"
 """As the service's task paths spell it."""
 
-EVENTS = "text/event-stream;charset=UTF-8"
 GATEWAY = {"x-dashscope-call-gateway": "true"}
 GENERATION = {**GATEWAY, "x-dashscope-timeout": "298", "x-dashscope-finished": "true"}
 
@@ -52,21 +50,3 @@ def frame(number: int, answer: Answer) -> bytes:
     event = "result" if answer.status == 200 else "error"
     head = f"id:{number}\nevent:{event}\n:HTTP_STATUS/{answer.status}\ndata:"
     return head.encode() + orjson.dumps(answer.body) + b"\n\n"
-
-
-class Stream(Response):
-    """An event stream: its head at once, then each frame as it comes. Whoever writes the frames watches the client."""
-
-    def __init__(self, frames: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
-        """Nothing is sent yet."""
-        super().__init__(status_code=200, headers=dict(headers), media_type=EVENTS)
-        del self.headers["content-length"]
-        self._frames = frames
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send it."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with aclosing(self._frames) as frames:
-            async for part in frames:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -30,6 +30,7 @@ from danqing.wire.dashscope.task_schema import Submitted, Synthesis
 from danqing.wire.desk import Desk
 from danqing.wire.guard import API
 from danqing.wire.openapi import answers, json_body, parameter, parameters
+from danqing.wire.stream import Stream
 
 SUBMITS = (
     ("/image-generation/generation", decode.IMAGES, Generation),
@@ -107,7 +108,7 @@ async def _streamed(request: Request, desk: Desk, limits: body.Limits) -> Respon
     asked = await calls.ask(request, desk, decode.SYNC, limits)
     job = await calls.begun(request, desk, asked)
     if shapes.tells(job):
-        return replies.Stream(stories.frames(request, desk, asked, job), replies.GENERATION)
+        return Stream(stories.frames(request, desk, asked, job), replies.GENERATION)
 
     async def frames() -> AsyncGenerator[bytes]:
         try:
@@ -117,7 +118,7 @@ async def _streamed(request: Request, desk: Desk, limits: body.Limits) -> Respon
             answer = encode.fault(problem, request.state.request_id, asked.model.family)
         yield replies.frame(1, answer)
 
-    return replies.Stream(frames(), replies.GENERATION)
+    return Stream(frames(), replies.GENERATION)
 
 
 def _success(request: Request, desk: Desk, job: Job, family: str) -> encode.Answer:
