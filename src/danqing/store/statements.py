@@ -222,7 +222,9 @@ def back(tenant: str) -> Select[Any]:
 def position(tenant: str, job_id: str) -> Select[Any]:
     """How many jobs wait up to this one, itself among them; 0 if it does not wait. A part of the open index."""
     own = job.alias("own")
-    waits = and_(own.c.id == job_id, own.c.tenant == tenant, own.c.state.in_(("accepted", "queued")))
+    waits = and_(
+        own.c.id == job_id, own.c.tenant == tenant, or_(own.c.state == "accepted", own.c.state == "queued")
+    )
     rank, created = (select(column).where(waits).scalar_subquery() for column in (own.c.rank, own.c.created))
     upto = and_(job.c.rank <= rank, or_(job.c.rank < rank, job.c.created <= created))
     return select(func.count().label("before")).select_from(job).where(_OPEN, job.c.state != "running", upto)

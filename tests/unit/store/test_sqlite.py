@@ -6,8 +6,10 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import OperationalError
 
@@ -102,15 +104,26 @@ async def test_a_reader_cannot_write(store: SqliteStore) -> None:
         connection.exec_driver_sql("DELETE FROM charge")
 
 
-async def test_the_claim_is_one_walk_along_the_index(store: SqliteStore) -> None:
-    statement, parameters = statements.next_job(1.0, "run", attempts=3, crashes=2)
+def plan(store: SqliteStore, question: tuple[Select[Any], dict[str, Any]]) -> str:
+    """How SQLite would look for the answer."""
+    statement, parameters = question
     compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))
     raw = store._connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
     rows = raw.execute(f"EXPLAIN QUERY PLAN {compiled}", compiled.construct_params(parameters)).fetchall()
-    plan = " ".join(row[3] for row in rows)
-    assert "USING INDEX job_open" in plan
-    assert "TEMP B-TREE" not in plan
+    return " ".join(row[3] for row in rows)
+
+
+async def test_the_claim_is_one_walk_along_the_index(store: SqliteStore) -> None:
+    found = plan(store, statements.next_job(1.0, "run", attempts=3, crashes=2))
+    assert "USING INDEX job_open" in found
+    assert "TEMP B-TREE" not in found
+
+
+async def test_a_place_in_the_queue_is_counted_along_the_index(store: SqliteStore) -> None:
+    found = plan(store, statements.position("ann", "job-a"))
+    assert "SEARCH job USING INDEX job_open (rank<?)" in found
+    assert "SCAN" not in found
 
 
 async def test_a_full_disk_refuses_orders_keeps_answering_and_heals_by_itself(store: SqliteStore) -> None:

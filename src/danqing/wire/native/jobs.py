@@ -159,7 +159,8 @@ async def _told(request: Request, desk: Desk, caller: Caller, job: Job) -> Async
                 if ends[0].done():
                     job = ends[0].result() or job
                 now = await _now(request, desk, caller, job)
-                for frame in list(teller.so_far(now, tale)):  # as of this moment, however slowly they are read
+                frames = list(teller.so_far(now, tale))  # as of this moment, however slowly they are read
+                for frame in frames:
                     quiet = 0.0
                     yield frame
                 if final(now.state) or any(end.done() for end in ends):
