@@ -49,6 +49,8 @@ from danqing.pixels.png import encode
 from danqing.profiles.loader import BUNDLED, BadProfile, Profile, load_profile
 from danqing.profiles.weights import NotPulled, Weights, sources
 from danqing.prompts.check import BadChecker, open_checks
+from danqing.schedule.cost import Saturation
+from danqing.schedule.policy import POLICIES, InOrder
 from danqing.settings import SERVER_NOTE, BadSettings, Engine, Labels, Settings, visible_gpus
 from danqing.settings import load as load_settings
 from danqing.store.life import Rules
@@ -220,7 +222,14 @@ async def _serve(
     blobs = FolderBlobs(settings.data / "blobs", settings.data / "secrets")
     keys = Keys(store, pepper=pepper(settings.data), clock=clock, region=settings.server.region)
     tally = Tally()
-    lease_desk = LeaseDesk(store, blobs, finish=finisher(models, settings.labels), clock=clock, tally=tally)
+    lease_desk = LeaseDesk(
+        store,
+        blobs,
+        finish=finisher(models, settings.labels),
+        clock=clock,
+        tally=tally,
+        policy=InOrder(POLICIES[settings.engine.policy], Saturation(half=0)),
+    )
     where = await _open_lease(settings, stack, LeaseServer(lease_desk, operator=operator_verbs(keys)))
     commands = worker_commands(settings, where, await asyncio.to_thread(gpus, settings.engine))
     supervisor = Supervisor(commands, lease_desk, clock=clock)
@@ -243,6 +252,7 @@ async def _serve(
         serves=lambda name: profile.preset(name) is not None,
         refuses=tally.counting_texts(refuses(settings)),
     )
+    intake.prices = lease_desk.prices
     desk = Desk(
         intake=intake,
         blobs=blobs,
@@ -251,6 +261,7 @@ async def _serve(
         vital=prober(supervisor, profile, store),
         uploads=uploads,
         board=lease_desk.board,
+        outlook=lease_desk.outlook,
         tally=tally,
         public_url=settings.server.public_url,
         link_seconds=settings.server.link_seconds,

@@ -71,6 +71,10 @@ class JobStore(Protocol):
         """Accepted jobs in the order in which they came."""
         ...
 
+    async def queued(self, limit: int) -> Sequence[Job]:
+        """The first jobs that wait for a worker, in the order in which they will be claimed."""
+        ...
+
     async def ready(self, job_id: str, brief: Brief) -> Closing:
         """Move an accepted job to the queue with its definite brief; stale if it is accepted no more."""
         ...

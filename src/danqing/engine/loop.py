@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -127,7 +127,7 @@ class StepEngine:
         make nothing any more: its device or its thread is gone, and only a new process helps."""
         self.profile, self.policy = profile, policy
         self.costs, self._keep, self._kept = costs or Costs(), keep, 0
-        self._shares = Shares()
+        self.shares = Shares()
         self._outlook = Outlook(policy, now)
         self._families, self._room, self._now = families, room, now
         self._hear: Hear = _nobody
@@ -210,7 +210,8 @@ class StepEngine:
 
     def figures(self) -> Mapping[str, float]:
         """See `core.ports.Engine.figures`. Beside counts, how many works are here now and how many of them wait for
-        room, and for how many seconds the one longest in the waiting has been waiting."""
+        room, and for how many seconds the one longest in the waiting has been waiting; by what share the costs of units
+        were mispredicted lately, and how long jobs took over what was foretold of them."""
         waiting = [running.arrived for running in tuple(self._waiting)]
         return {
             **self._figures.show(),
@@ -218,6 +219,8 @@ class StepEngine:
             "works": float(len(self._running) + len(waiting)),
             "waiting": float(len(waiting)),
             "oldest_waiting_seconds": self._now() - min(waiting) if waiting else 0.0,
+            "cost_error": self.costs.error or 0.0,
+            "foretold_ratio": self._outlook.allowance,
         }
 
     def close(self) -> None:
@@ -282,8 +285,8 @@ class StepEngine:
                 self._say(Cancelled(work.token))
             elif work.token not in known:
                 self._receive(work, arrived)
-        while self._waiting and self._admit(self._waiting[0]):
-            self._waiting.popleft()
+        while (first := self._first()) is not None and self._admit(first):
+            self._waiting.remove(first)
         if arrivals:
             self._foretell(fresh=True)
 
@@ -317,8 +320,17 @@ class StepEngine:
         if not self._room.ever(_need(running)):
             self._say(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))
             return
-        self._shares.enter(work.tenant, self._tenants())
+        self.shares.enter(work.tenant, self._tenants())
         self._waiting.append(running)
+
+    def _first(self) -> Running | None:
+        """Who is let in next: of the tenant that has had least, the one that came first. What does not fit now keeps
+        the others out, or it would never fit. One tenant's jobs leave room for somebody else's."""
+        if self._waiting and self._waiting[0].alone:
+            return self._waiting[0]
+        held = Counter(running.plan.work.tenant for running in self._running.values())
+        free = [one for one in self._waiting if held[one.plan.work.tenant] < self._room.most_of_one]
+        return min(free, key=lambda one: (self.shares.of(one.plan.work.tenant), one.arrived), default=None)
 
     def _admit(self, running: Running) -> bool:
         need = None if running.alone else _need(running)
@@ -345,7 +357,7 @@ class StepEngine:
                 tenant=work.tenant,
                 deadline=work.deadline,
                 solo=running.seconds + left if left else 0.0,
-                spent=self._shares.of(work.tenant),
+                spent=self.shares.of(work.tenant),
                 promised=running.promised,
             )
             for picture in (running.pictures[:1] if shared else running.pictures)
@@ -382,12 +394,12 @@ class StepEngine:
         running.units += 1
         self._figures.unit(stage, len(pictures), took)
         if isinstance(outcome, Mishap):
-            self._shares.charge(running.plan.work.tenant, took)
+            self.shares.charge(running.plan.work.tenant, took)
             self._mend(running, outcome, stage)
             return
         bill, event = outcome
         predicted = self.costs.seconds(bill)
-        self._shares.charge(running.plan.work.tenant, took if predicted is None else predicted)
+        self.shares.charge(running.plan.work.tenant, took if predicted is None else predicted)
         self.costs.learn(bill, took)
         begins = running.units == 1
         self._foretell(fresh=begins, but=running)
@@ -502,7 +514,7 @@ class StepEngine:
         self._waiting = deque(running for running in self._waiting if running.token != token)
         self._room.leave(token)
         self._outlook.end(token, finished=isinstance(event, Finished))
-        self._shares.keep(self._tenants())
+        self.shares.keep(self._tenants())
         if self.viewfinder is not None:
             self.viewfinder.forget(token)
         self._say(event)

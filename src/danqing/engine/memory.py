@@ -32,6 +32,11 @@ class Room:
         self._held: dict[str, Need] = {}
 
     @property
+    def most_of_one(self) -> int:
+        """How many works one tenant may have in: three quarters, so that somebody else's need not wait for an end."""
+        return max(1, self.works * 3 // 4)
+
+    @property
     def held(self) -> int:
         """How many works are in."""
         return len(self._held)

@@ -34,8 +34,8 @@ from danqing.intake.arrivals import Arrivals, definite, so_far
 from danqing.intake.inputs import Inputs
 from danqing.intake.keys import Caller, Keys, Token
 from danqing.intake.limits import Limiter
+from danqing.schedule.prices import Prices
 
-MEGAPIXEL = 1024 * 1024
 SEEDS = 2**31
 """A drawn seed is below this, as the contract's own range is."""
 
@@ -88,6 +88,8 @@ class Intake:
         self._terms = terms if terms is not None else Terms()
         self._serves, self._refuses = serves, refuses
         self._limiter = Limiter()
+        self.prices = Prices()
+        """What jobs took lately; whoever hears of their ends hands in what it has learned."""
         self.arrivals = Arrivals(store=store, inputs=inputs, models=models)
         self._stopping = asyncio.Event()
 
@@ -286,13 +288,14 @@ class Intake:
             raise QuotaExhausted
 
     def _draft(self, brief: Brief, ticket: Ticket) -> Draft:
-        """Accounts take turns in the queue; pictures weigh by their number, their size and their inputs."""
+        """Accounts take turns in the queue, by what their jobs cost, or where that is unknown by what they ask for."""
         return Draft(
             id=ticket.id,
             api=ticket.api,
             brief=brief,
             rank=None,
-            weight=brief.count * (1 + len(brief.inputs)) * max(0.25, brief.size.area / MEGAPIXEL),
+            weight=self.prices.weight(brief),
+            cost=self.prices.seconds(brief) or 0.0,
             queue_seconds=self._terms.queue_seconds,
             run_seconds=self._terms.run_seconds,
             idempotency_key=ticket.idempotency_key,

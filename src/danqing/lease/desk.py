@@ -36,6 +36,10 @@ from danqing.lease.messages import (
     Script,
     TokenGone,
 )
+from danqing.lease.outlook import Held, Outlook
+from danqing.schedule.cost import Saturation
+from danqing.schedule.policy import InOrder, Policy, by_promise
+from danqing.schedule.prices import Prices
 
 SLICE_SECONDS = 1.0
 QUIET_SECONDS = 12.0
@@ -55,6 +59,7 @@ class Hand:
     brief: Brief
     worker: str
     cost: float = 0.0
+    since: float = 0.0
     images: dict[int, Image] = field(default_factory=dict)
     step: int = 0
     steps: int = 0
@@ -68,6 +73,10 @@ class Hand:
         if self.left is None or self.step >= self.steps:
             return self.cost
         return self.left / (self.steps - self.step)
+
+    def part(self) -> float:
+        """The share of its steps that is done."""
+        return self.step / self.steps if self.steps else 0.0
 
 
 @dataclass(slots=True)
@@ -107,8 +116,10 @@ class Desk:
         board: Board | None = None,
         tally: Tally | None = None,
         quiet: float = QUIET_SECONDS,
+        policy: Policy | None = None,
     ) -> None:
-        """Nobody has called yet. `quiet`: a worker that holds jobs and was not heard of for longer gets no more."""
+        """Nobody has called yet. `quiet`: a worker that holds jobs and was not heard of for longer gets no more.
+        `policy` is the workers' own, for foretelling ends."""
         self._store, self._blobs, self._finish, self._clock = store, blobs, finish, clock
         self._quiet = quiet
         self.board = board if board is not None else Board()
@@ -117,6 +128,15 @@ class Desk:
         self._seats: dict[str, Seat] = {}
         self._suspects: set[str] = set()
         self._errands: set[asyncio.Task[None]] = set()
+        self.prices = Prices()
+        self.outlook = Outlook(
+            store,
+            clock,
+            policy=policy if policy is not None else InOrder(by_promise, Saturation(half=0)),
+            prices=self.prices,
+            held=self._held_now,
+            workers=lambda: tuple(self._seats),
+        )
 
     # -- the verbs
 
@@ -332,11 +352,16 @@ class Desk:
 
     # -- hands
 
+    def _held_now(self) -> list[Held]:
+        hands = self._hands.values()
+        return [Held(h.job_id, h.tenant, h.brief, h.worker, h.since, h.part()) for h in hands]
+
     def _hand_over(self, seat: Seat, lease: Lease) -> None:
         worker = seat.hello.worker
         if not any(hand.worker == worker for hand in self._hands.values()):
             seat.moved = self._clock.monotonic()
         self._hands[lease.token] = Hand(lease.job_id, lease.tenant, lease.brief, worker, lease.cost)
+        self._hands[lease.token].since = self._clock.monotonic()
         self.board.claimed(lease.job_id)
 
     async def _held(self, token: str) -> Hand:
@@ -396,6 +421,8 @@ class Desk:
             if wrong is not None:
                 self._tally.note(wrong.name)
         self.board.ended(hand.job_id, ask.outcome, seconds=ask.seconds, wall=ask.wall)
+        if ask.outcome is Outcome.SUCCEEDED:
+            self.outlook.ended(hand.job_id, hand.brief, ask.seconds)
 
     def _free(self, worker: str, token: str) -> None:
         seat = self._seats.get(worker)

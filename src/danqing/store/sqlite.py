@@ -234,6 +234,10 @@ class SqliteStore:
         """See `JobStore`."""
         return [rows.read_arrival(row) for row in await self._read(statements.arrivals(limit))]
 
+    async def queued(self, limit: int) -> Sequence[Job]:
+        """See `JobStore`."""
+        return [rows.read_job(row) for row in await self._read(statements.queued(limit))]
+
     async def ready(self, job_id: str, brief: Brief) -> Closing:
         """See `JobStore`."""
         return await self._write("ready", lambda conn: life.ready(conn, job_id, brief, self._moment()))

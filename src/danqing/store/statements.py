@@ -146,6 +146,13 @@ def arrivals(limit: int) -> Select[Any]:
 
 
 @verb
+def queued(limit: int) -> Select[Any]:
+    """The first jobs that wait for a worker, in the order in which they will be claimed."""
+    waiting = select(job).where(_OPEN, job.c.state == "queued")
+    return waiting.order_by(job.c.rank, job.c.created).limit(limit)
+
+
+@verb
 def move(job_id: str, values: dict[str, Any]) -> Update:
     """Change a job that the caller has just read in this transaction."""
     return update(job).where(job.c.id == job_id)

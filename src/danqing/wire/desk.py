@@ -9,12 +9,13 @@ from urllib.parse import quote
 from starlette.requests import Request
 
 from danqing.core.checking import Tally
-from danqing.core.job import Image, Job
+from danqing.core.job import Image, Job, State
 from danqing.core.ports import BlobStore, Clock, JobStore
 from danqing.intake.health import Probe
 from danqing.intake.intake import Intake
 from danqing.intake.uploads import Uploads
 from danqing.lease.board import Board
+from danqing.lease.outlook import Outlook
 from danqing.wire.guard import Crowd
 from danqing.wire.meter import Meter
 
@@ -42,6 +43,8 @@ class Desk:
     calls: dict[tuple[str, str], str] = field(default_factory=dict)
     """The job of each waiting call, by tenant and request id."""
     meter: Meter = field(default_factory=Meter)
+    outlook: Outlook | None = None
+    """Who foretells the ends of jobs that no worker has told of; None where nobody does."""
 
     def links(self, request: Request, job: Job) -> tuple[str, ...]:
         """A link to each picture of a finished job. They end together with the job, so that a repeated answer has
@@ -63,6 +66,16 @@ class Desk:
         if self.public_url:
             return self.public_url.rstrip("/")
         return _base(request) + (quote(request.state.prefix, errors="replace") if prefix else "")
+
+    async def left(self, job: Job) -> float | None:
+        """Predicted seconds until the job's end, by the worker that has it, else by the queue; None where nobody can
+        say."""
+        if job.state not in (State.QUEUED, State.RUNNING):
+            return None
+        seen = self.board.get(job.id)
+        if seen is not None and seen.left is not None and job.state is State.RUNNING:
+            return seen.left
+        return None if self.outlook is None else await self.outlook.left(job.id)
 
     def timing(self, job: Job) -> dict[str, str]:
         """How long the worker took from its claim to the last stored picture, as W3C's Server-Timing in

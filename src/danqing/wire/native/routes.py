@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from danqing.core.errors import NoSuchRoute
-from danqing.core.job import Job, State
+from danqing.core.job import Job
 from danqing.core.ports import LinkDead, LinkExpired, LinkForged
 from danqing.intake.health import Vital
 from danqing.wire import door, oss
@@ -63,12 +63,13 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.get("/progress/{request_id}", responses=_REFUSED)
     async def progress(request: Request, request_id: str) -> Response:
-        """How far a waiting call of the same tenant is, by the `X-Request-ID` that it was sent with."""
+        """How far a waiting call of the same tenant is, by the `X-Request-ID` that it was sent with. `left` is the
+        predicted rest in seconds, of a job that waits as of one that runs; null while nobody can say."""
         caller = await door.who(request, desk)
         job = await desk.intake.get(caller, desk.calls.get((caller.tenant, request_id), request_id))
         if job is None:
             raise NoSuchRoute
-        return _json(_progress(desk, job))
+        return _json(_progress(desk, job) | {"left": await desk.left(job)})
 
     @routes.get("/health", responses=_HEALTH, openapi_extra=OPEN)
     async def health() -> Response:
@@ -101,11 +102,10 @@ def _json(value: dict[str, Any], status: int = 200) -> Response:
 
 
 def _progress(desk: Desk, job: Job) -> dict[str, Any]:
-    """`left` in seconds, null while nobody can say. The board is ahead of the store, which is told less often."""
+    """The board is ahead of the store, which is told less often."""
     seen = desk.board.get(job.id)
     steps = (seen.step, seen.steps) if seen is not None and seen.steps else (job.step, job.steps)
-    left = seen.left if seen is not None and job.state is State.RUNNING else None
-    return {"state": job.state, "step": steps[0], "steps": steps[1], "left": left}
+    return {"state": job.state, "step": steps[0], "steps": steps[1]}
 
 
 def _with_closing(desk: Desk) -> Vital:

@@ -1,0 +1,335 @@
+"""Are promises kept? The engine under replayed loads: who is done on time, whose foretold end holds, and the shares.
+
+    python -m bench.promises [--requests 300] [--foretold 200] [--scale 1.0]
+
+The real engine on a tiny checkpoint, torch on one thread; costs are calibrated by what runs before. The clock is the
+processor's, which on one thread is the time on a quiet machine whatever else runs; while nobody has work it is set
+forward to the next arrival. Kinds of requests differ in their numbers of steps, so that they take 1, 20 and 55 times
+what the shortest takes. The last line is JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from danqing.core.events import Event, Finished, Foretold, ImageReady, Started, Stepped, Work
+from danqing.core.raster import Raster, Size
+from danqing.engine.build import order_for
+from danqing.engine.families.qwen_image_21 import QwenImage21
+from danqing.engine.loop import StepEngine
+from danqing.engine.memory import Room
+from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
+from danqing.schedule.cost import Costs, Saturation
+from danqing.schedule.policy import POLICIES, PROMISE, InOrder
+from danqing.schedule.simulate import Request, simulate
+from tests.support.tiny import tiny_checkpoint
+
+SIDE = 64
+LOAD = 0.70
+SEED = 20261121
+UNITS = {"short": (0.6, 1.0, 0), "middle": (0.3, 20.0, 0), "long": (0.1, 55.0, 3)}
+"""A kind's share of the traffic, its length in the shortest one's, and its inputs."""
+SHORT_STEPS = 4
+
+
+class Watch:
+    """Processor seconds of this thread, and what was skipped."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+
+    def __call__(self) -> float:
+        return time.thread_time() + self._skipped
+
+    def until(self, moment: float) -> None:
+        self._skipped += max(0.0, moment - self())
+
+
+@dataclass(slots=True)
+class Sent:
+    """A request of a trace: when it came, of what kind and whose; then what it was told and when it was done."""
+
+    at: float
+    kind: str
+    tenant: str = ""
+    foretold: float | None = None
+    began: float | None = None
+    left: float | None = None
+    done: float = 0.0
+
+
+@dataclass(slots=True)
+class Place:
+    """An engine on a family, with the kinds of requests that it knows, and a watch."""
+
+    family: QwenImage21
+    steps: dict[str, int]
+    inputs: dict[str, int]
+    costs: Costs = field(default_factory=Costs)
+    watch: Watch = field(default_factory=Watch)
+
+    def picture(self, place: int) -> Raster:
+        return Raster(Size(SIDE, SIDE), 3, random.Random(place).randbytes(SIDE * SIDE * 3))
+
+    def engine(self, policy: str) -> StepEngine:
+        kept = Checkpoint("one", "", Native(), Relation.MINIATURE, "")
+        presets = {kind: Preset("one", steps) for kind, steps in self.steps.items()}
+        profile = Profile("bench", "", {"one": kept}, presets)
+        room = Room(1 << 40)
+        return StepEngine(
+            profile,
+            {"one": self.family},
+            policy=order_for("cpu", policy),
+            room=room,
+            now=self.watch,
+            costs=self.costs,
+        )
+
+    def work(self, token: str, kind: str, tenant: str = "") -> Work:
+        given = tuple(self.picture(place) for place in range(self.inputs[kind]))
+        return Work(token, kind, f"a red cat {token}", None, given, 1, Size(SIDE, SIDE), 1, tenant=tenant)
+
+    def play(self, policy: str, asked: Sequence[Sent]) -> list[Sent]:
+        """Send them as they come; answers them with what became of them."""
+        engine, heard = self.engine(policy), dict[str, Sent]()
+        begin = self.watch()
+        made = [replace(one, at=begin + one.at) for one in asked]
+
+        def hear(event: Event) -> None:
+            sent, now = heard[event.token], self.watch()
+            match event:
+                case Foretold(left=left) if sent.foretold is None:
+                    sent.foretold = now + left - sent.at
+                case Stepped(left=left) if sent.began is None and left is not None:
+                    sent.began, sent.left = now, left
+                case Finished():
+                    sent.done = now
+                case Started() | Stepped() | Foretold() | ImageReady():
+                    pass
+                case _:
+                    raise SystemExit(f"the engine said {event}")
+
+        engine.listen(hear)
+        works = [self.work(str(place), one.kind, one.tenant) for place, one in enumerate(made)]
+        coming = iter(zip(made, works, strict=True))
+        following = next(coming, None)
+        while True:
+            while following is not None and following[0].at <= self.watch():
+                heard[following[1].token] = following[0]
+                engine.put(following[1])
+                following = next(coming, None)
+            if not engine.tick():
+                if following is None:
+                    return made
+                self.watch.until(following[0].at)
+
+    def alone(self, kind: str, times: int = 5) -> float:
+        """Seconds of a request that has the engine to itself, median."""
+        took = []
+        for place in range(times):
+            (sent,) = self.play("promise", [Sent(0.0, kind, tenant=f"alone {place}")])
+            took.append(sent.done - sent.at)
+        return statistics.median(took)
+
+
+def poisson(count: int, kinds: dict[str, float], mean: float, seed: int = SEED) -> list[Sent]:
+    """`count` requests of kinds by share, that ask for `LOAD` of the engine's time."""
+    draw, now, made = random.Random(seed), 0.0, []
+    for _ in range(count):
+        now += draw.expovariate(LOAD / mean)
+        made.append(Sent(now, draw.choices([*kinds], [*kinds.values()])[0]))
+    return made
+
+
+def mean_of(kinds: dict[str, float], solo: dict[str, float]) -> float:
+    return sum(share * solo[kind] for kind, share in kinds.items()) / sum(kinds.values())
+
+
+def on_time(asked: Iterable[Sent], solo: dict[str, float]) -> float:
+    return statistics.mean(one.done - one.at <= PROMISE * solo[one.kind] for one in asked)
+
+
+def missed(asked: Iterable[Sent]) -> tuple[float, float]:
+    """95th percentiles of abs(promised - actual) / actual, from the first step and from the coming."""
+    start = [
+        abs(one.left - (one.done - one.began)) / (one.done - one.began)
+        for one in asked
+        if one.began is not None and one.left is not None
+    ]
+    admission = [
+        abs(one.foretold - (one.done - one.at)) / (one.done - one.at)
+        for one in asked
+        if one.foretold is not None
+    ]
+    return percentile(start), percentile(admission)
+
+
+def percentile(values: Sequence[float], part: float = 0.95) -> float:
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
+
+
+def mixed(place: Place, count: int) -> dict[str, float]:
+    """The mixed load, by promise and in order of arrival, in the engine and on paper."""
+    solo = {kind: place.alone(kind) for kind in UNITS}
+    kinds = {kind: share for kind, (share, _, _) in UNITS.items()}
+    trace = poisson(count, kinds, mean_of(kinds, solo))
+    figures: dict[str, float] = {}
+    errors = []
+    print(f"{'policy':<10}{'on time':>9}{'on paper':>10}   of {count}; alone:", end=" ")
+    print(", ".join(f"{kind} {1e3 * seconds:.0f} ms" for kind, seconds in solo.items()))
+    for policy in ("promise", "arrival"):
+        played = place.play(policy, trace)
+        real = on_time(played, solo)
+        paper = [Request(one.at, solo[one.kind], place.steps[one.kind] + 3) for one in trace]
+        foreseen = simulate(paper, InOrder(POLICIES[policy], Saturation(half=0))).on_time()
+        errors.append(abs(real - foreseen))
+        print(f"{policy:<10}{real:>9.1%}{foreseen:>10.1%}")
+        figures["on_time" if policy == "promise" else "on_time_fifo"] = round(real, 4)
+        if policy == "promise":
+            start, admission = missed(played)
+            print(
+                f"ends foretold in this load: off by {start:.1%} at the start, {admission:.1%} at the coming, p95"
+            )
+            figures |= {
+                "eta_mixed_start_p95": round(start, 4),
+                "eta_mixed_admission_p95": round(admission, 4),
+            }
+    return figures | {"sim_error": round(100 * max(errors), 2)}
+
+
+def foretold(place: Place, count: int) -> dict[str, float]:
+    """Requests over a second, at the same load: does what was said hold?"""
+    solo = {kind: place.alone(kind, 3) for kind in OVER}
+    trace = poisson(count, OVER, mean_of(OVER, solo))
+    played = place.play("promise", trace)
+    start, admission = missed(played)
+    print(
+        f"ends foretold of {count} requests of {min(solo.values()):.2f} to {max(solo.values()):.2f} s alone:",
+        end=" ",
+    )
+    print(
+        f"off by {start:.1%} at the start, {admission:.1%} at the coming, p95; on time {on_time(played, solo):.1%}"
+    )
+    return {"eta_start_p95": round(start, 4), "eta_admission_p95": round(admission, 4)}
+
+
+OVER = {"one": 0.5, "one and a half": 0.3, "two": 0.2}
+"""The kinds of requests over a second, by share."""
+
+
+def fair(place: Place, window: float) -> dict[str, float]:
+    """Two tenants that both have work waiting, of unlike kinds; then one that sends singly beside one with 20."""
+    return {"fair_share": shared(place, window), "fair_single": single(place)}
+
+
+def shared(place: Place, window: float) -> float:
+    """The share of predicted cost of either tenant that is farthest from half, over any `window` seconds."""
+    engine = place.engine("promise")
+    engine.listen(lambda _: None)
+    for number in range(400):
+        engine.put(place.work(f"ann {number}", "middle", "ann"))
+        engine.put(place.work(f"bob {number}", "short", "bob"))
+    booked: list[tuple[float, str, float]] = []
+    charge = engine.shares.charge
+
+    def book(tenant: str, seconds: float) -> None:
+        booked.append((place.watch(), tenant, seconds))
+        charge(tenant, seconds)
+
+    engine.shares.charge = book  # type: ignore[method-assign]
+    end = place.watch() + 3 * window
+    while place.watch() < end:
+        engine.tick()
+    worst = 0.5
+    for first, (at, _, _) in enumerate(booked):
+        if at + window > booked[-1][0]:
+            break
+        within = [(who, seconds) for when, who, seconds in booked[first:] if when < at + window]
+        share = sum(s for who, s in within if who == "ann") / sum(s for _, s in within)
+        worst = max((worst, share, 1 - share), key=lambda part: abs(part - 0.5))
+    print(f"two tenants with work waiting: {worst:.1%} and {1 - worst:.1%} over the worst {window:.1f} s")
+    return round(worst, 4)
+
+
+def single(place: Place, times: int = 8) -> float:
+    """How many times its own time one takes that sends singly, at most, while another keeps 20 waiting."""
+    solo = place.alone("middle")
+    engine, done, numbers = place.engine("promise"), list[str](), iter(range(1_000_000))
+    engine.listen(lambda event: done.append(event.token) if isinstance(event, Finished) else None)
+    waiting, stretches = 0, []
+    for turn in range(times):
+        mine = f"mine {turn}"
+        began = place.watch()
+        engine.put(place.work(mine, "middle", "single"))
+        while mine not in done:
+            while waiting < 20:
+                engine.put(place.work(f"flood {next(numbers)}", "middle", "flood"))
+                waiting += 1
+            done.clear()
+            engine.tick()
+            waiting -= sum(token.startswith("flood") for token in done)
+        stretches.append((place.watch() - began) / solo)
+    print(
+        f"one beside 20 of another: {statistics.median(stretches):.2f} of its own time, at most {max(stretches):.2f}"
+    )
+    return round(max(stretches), 3)
+
+
+def fitted(family: QwenImage21, scale: float) -> Place:
+    """Numbers of steps that take 1, 20 and 55 times as long, and 1, 1.5 and 2 seconds, as measured here and now."""
+    steps = {"short": SHORT_STEPS, "middle": 40, "long": 40, **dict.fromkeys(OVER, 40)}
+    inputs = {kind: given for kind, (_, _, given) in UNITS.items()} | dict(zip(OVER, (0, 1, 3), strict=True))
+    place = Place(family, steps, inputs)
+    for kind in (*steps, *steps):
+        place.alone(kind, 1)
+    short = place.alone("short", 9)
+    wanted = {kind: length * short for kind, (_, length, _) in UNITS.items()}
+    wanted |= dict(zip(OVER, (1.05 * scale, 1.5 * scale, 2.0 * scale), strict=True))
+    for kind in ("middle", "long", *OVER):
+        few, many = place.alone(kind), 0.0
+        place.steps[kind] = 80
+        many = place.alone(kind)
+        step = (many - few) / 40
+        place.steps[kind] = max(2, round(40 + (wanted[kind] - few) / step))  # a schedule needs two steps
+    return place
+
+
+def measure(*, requests: int = 300, told: int = 200, scale: float = 1.0) -> dict[str, float]:
+    """The figures by name; tables on the way. Sets torch to one thread."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as spare:
+        family = QwenImage21(tiny_checkpoint(Path(spare)), torch.device("cpu"), torch.float32)
+    place = fitted(family, scale)
+    parts: list[Callable[[], dict[str, float]]] = [
+        lambda: mixed(place, requests),
+        lambda: foretold(place, told),
+        lambda: fair(place, 6.0 * scale),
+    ]
+    figures: dict[str, float] = {}
+    for part in parts:
+        figures |= part()
+    return figures
+
+
+def main() -> None:
+    read = argparse.ArgumentParser()
+    read.add_argument("--requests", type=int, default=300)
+    read.add_argument("--foretold", type=int, default=200)
+    read.add_argument(
+        "--scale", type=float, default=1.0, help="of the requests over a second; for a quick look"
+    )
+    asked = read.parse_args()
+    print(json.dumps(measure(requests=asked.requests, told=asked.foretold, scale=asked.scale)))
+
+
+if __name__ == "__main__":
+    main()
