@@ -222,26 +222,17 @@ async def _serve(
     blobs = FolderBlobs(settings.data / "blobs", settings.data / "secrets")
     keys = Keys(store, pepper=pepper(settings.data), clock=clock, region=settings.server.region)
     tally = Tally()
-    lease_desk = LeaseDesk(
-        store,
-        blobs,
-        finish=finisher(models, settings.labels),
-        clock=clock,
-        tally=tally,
-        policy=InOrder(POLICIES[settings.engine.policy], Saturation(half=0)),
-    )
+    finish = finisher(models, settings.labels)
+    order = InOrder(POLICIES[settings.engine.policy], Saturation(half=0))
+    lease_desk = LeaseDesk(store, blobs, finish=finish, clock=clock, tally=tally, policy=order)
     where = await _open_lease(settings, stack, LeaseServer(lease_desk, operator=operator_verbs(keys)))
     commands = worker_commands(settings, where, await asyncio.to_thread(gpus, settings.engine))
     supervisor = Supervisor(commands, lease_desk, clock=clock)
     supervisor.start()
     stack.push_async_callback(supervisor.stop)
-    decoders = Decoders(settings.inputs.decoders)
-    await decoders.start()
-    stack.push_async_callback(decoders.close)
-    getter = Getter(allow=frozenset(settings.inputs.allow))
-    stack.push_async_callback(getter.close)
     uploads = Uploads(store, blobs, clock, _upload_terms(settings))
     inspect = await _inspects(settings, profile, tally, stack)
+    decoders, getter = await _readers(settings, stack)
     intake = Intake(
         store=store,
         inputs=Inputs(decoders, getter, blobs, clock, uploads, inspect=inspect),
@@ -277,6 +268,16 @@ async def _serve(
     _log.info("stopping")
     intake.close()
     await _drained(desk, settings.server.stop_seconds + 1.0)
+
+
+async def _readers(settings: Settings, stack: AsyncExitStack) -> tuple[Decoders, Getter]:
+    """Who decodes input pictures, and who fetches them."""
+    decoders = Decoders(settings.inputs.decoders)
+    await decoders.start()
+    stack.push_async_callback(decoders.close)
+    getter = Getter(allow=frozenset(settings.inputs.allow))
+    stack.push_async_callback(getter.close)
+    return decoders, getter
 
 
 async def _open_store(settings: Settings, clock: SystemClock) -> SqliteStore:
