@@ -9,11 +9,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 GENERATION = "/api/v1/services/aigc/multimodal-generation/generation"
 
@@ -42,12 +42,19 @@ class Served:
 
 
 @contextmanager
-def serving(*, threads: int = 1, starts: int = 2) -> Iterator[Served]:
-    """Start the server `starts` times (the first start writes caches) and measure the last start."""
+def serving(
+    *,
+    threads: int = 1,
+    starts: int = 2,
+    settings: Mapping[str, str] | None = None,
+    log: IO[str] | None = None,
+) -> Iterator[Served]:
+    """Start the server `starts` times (the first start writes caches) and measure the last start. `settings` are those
+    of the environment; `log` takes what the processes write to standard error."""
     with tempfile.TemporaryDirectory(prefix="danqing-bench-") as folder:
         data = Path(folder)
         for left in range(starts - 1, -1, -1):
-            process, url, seconds = _start(data, threads)
+            process, url, seconds = _start(data, threads, settings or {}, log)
             if left:
                 _stop(process)
         try:
@@ -58,11 +65,14 @@ def serving(*, threads: int = 1, starts: int = 2) -> Iterator[Served]:
             _stop(process)
 
 
-def _start(data: Path, threads: int) -> tuple[subprocess.Popen[str], str, float]:
-    environment = {**os.environ, "DANQING_ENGINE_THREADS": str(threads), "DANQING_LOG_LEVEL": "warning"}
+def _start(
+    data: Path, threads: int, settings: Mapping[str, str], log: IO[str] | None
+) -> tuple[subprocess.Popen[str], str, float]:
+    usual = {"DANQING_ENGINE_THREADS": str(threads), "DANQING_LOG_LEVEL": "warning"}
+    environment = {**os.environ, **usual, **settings}
     command = [sys.executable, "-m", "danqing.cli", "serve", "--port", "0", "--data", str(data)]
     begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     assert process.stdout is not None
     line = process.stdout.readline()
     if "http" not in line:

@@ -124,6 +124,14 @@ async def test_a_client_that_leaves_while_its_job_runs_cancels_it(house: House) 
     assert job.state is State.CANCELLED
 
 
+async def test_a_call_whose_answer_is_stopped_from_inside_cancels_its_job_too(house: House) -> None:
+    _, task = await waiting_caller(house)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await house.store.figures())["cancelled"] == 1
+
+
 async def test_a_client_with_an_idempotency_key_can_come_back_for_its_pictures(house: House) -> None:
     caller, task = await waiting_caller(house, idempotency_key="k")
     caller.leave()

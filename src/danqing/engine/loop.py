@@ -293,7 +293,7 @@ class StepEngine:
     def _cancel(self, running: Running, asked: Cancel) -> None:
         late, seconds = running.units - asked.units, self._now() - asked.at
         self._figures.cancelled(late, seconds)
-        _log.info("a work was dropped", job=running.token, units_after=late, seconds=round(seconds, 4))
+        _log.info("a work was dropped", lease=running.token, units_after=late, seconds=round(seconds, 4))
         self._drop(running.token, Cancelled(running.token))
 
     def _receive(self, work: Work, arrived: float) -> None:
@@ -301,7 +301,7 @@ class StepEngine:
         outcome = tried(lambda: self._accept(work, arrived))
         if isinstance(outcome, Mishap):
             self._figures.failed(outcome.kind)
-            _log.error("a work could not be planned", job=work.token, trace=outcome.trace)
+            _log.error("a work could not be planned", lease=work.token, trace=outcome.trace)
             self._say(Failed(work.token, _not_made(outcome)))
 
     def _accept(self, work: Work, arrived: float) -> None:
@@ -421,7 +421,7 @@ class StepEngine:
         """A unit went wrong: that job ends, or is made anew if there is hope. What it used may be what was wrong, so
         nothing of it is remembered for later works."""
         self._figures.failed(mishap.kind)
-        _log.error("a unit of work failed", job=running.token, stage=stage.value, trace=mishap.trace)
+        _log.error("a unit of work failed", lease=running.token, stage=stage.value, trace=mishap.trace)
         running.family.forget(running.plan)
         if not running.family.sound():
             self._lost(f"the device answers no more, after {mishap.why}")
@@ -523,7 +523,7 @@ class StepEngine:
         """Tell the listener. What is wrong with that one is no fault of the job's, nor of its neighbours."""
         told = tried(lambda: self._hear(event))
         if isinstance(told, Mishap):
-            _log.error("an event was not heard", job=event.token, trace=told.trace)
+            _log.error("an event was not heard", lease=event.token, trace=told.trace)
 
     def _tenants(self) -> set[str]:
         """Those who have jobs here."""

@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import structlog
+
 from danqing.core.errors import (
     AsyncRefused,
     EngineFailed,
@@ -38,6 +40,9 @@ from danqing.schedule.prices import Prices
 
 SEEDS = 2**31
 """A drawn seed is below this, as the contract's own range is."""
+
+
+_log = structlog.get_logger("danqing.intake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,7 @@ class Intake:
         """The caller left without an answer: its job is cancelled, unless an idempotency key lets the caller come
         back for it."""
         if job.idempotency_key is None:
+            _log.info("nobody waits for a job, it is cancelled", job=job.id)
             await self._store.cancel(caller.tenant, job.id)
 
     @property

@@ -271,6 +271,9 @@ class SqliteStore:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, _LOOK_AGAIN)):
                         await bell.wait()
+                # What was cancelled meanwhile is told at once: a claim would wait for the commits before it.
+                if cancelled := self._bells.take_dropped(worker):
+                    return News((), cancelled)
 
     async def _claim(self, worker: str, room: int) -> tuple[Lease, ...]:
         answer = self._put("claim", lambda conn: life.claim(conn, worker, room, self._moment()), synced=False)

@@ -163,6 +163,7 @@ class Worker:
         making = self._held.get(token)
         if making is None or making.ending or making.task is None:
             return
+        self._log.info("told to drop a job", job=making.lease.job_id, lease=token, step=making.step)
         making.task.cancel()
         self._engine.cancel(token)
         self._watch(making, on=False)

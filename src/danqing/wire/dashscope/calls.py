@@ -137,7 +137,8 @@ async def accepted(request: Request, desk: Desk, route: str, room: body.Limits) 
 
 
 async def delivered(request: Request, desk: Desk, caller: Caller, job: Job, *, began: float) -> Job:
-    """Wait for the job, or for the client to leave: then its job is dealt with and ClientDisconnect raised."""
+    """Wait for the job, or for the client to leave: then its job is dealt with and ClientDisconnect raised. The same if
+    whoever answers the client is stopped: nobody gets the pictures then either."""
     waiting = asyncio.ensure_future(desk.intake.wait(caller, job, began=began))
     leaving = asyncio.ensure_future(_left(request))
     call = (caller.tenant, request.state.request_id)
@@ -146,12 +147,13 @@ async def delivered(request: Request, desk: Desk, caller: Caller, job: Job, *, b
         await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             return waiting.result()
-        await desk.intake.gone(caller, job)
         raise ClientDisconnect
     finally:
         desk.calls.pop(call, None)
-        waiting.cancel()
         leaving.cancel()
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.shield(desk.intake.gone(caller, job))
 
 
 async def _left(request: Request) -> None:
