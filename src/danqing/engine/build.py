@@ -16,7 +16,7 @@ from danqing.profiles.weights import Weights
 from danqing.schedule.cost import Saturation
 from danqing.schedule.policy import POLICIES, InOrder, Policy
 
-SATURATION = {"cpu": Saturation(half=36), "cuda": Saturation(half=600), "mps": Saturation(half=300)}
+SATURATION = {"cpu": Saturation(half=36, most=512), "cuda": Saturation(half=600), "mps": Saturation(half=300)}
 
 
 def open_engine(

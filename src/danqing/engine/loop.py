@@ -10,9 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,12 @@ from danqing.core.events import (
     Stepped,
     Work,
 )
-from danqing.core.raster import Raster
-from danqing.engine.families.contract import Family, Plan, plan
+from danqing.engine.families.contract import NOT_FINITE, Family, NotFinite, plan
 from danqing.engine.faults import Kind, Mishap, tried
 from danqing.engine.figures import Figures, total
-from danqing.engine.inpaint import put_back
+from danqing.engine.finish import finished
 from danqing.engine.memory import Need, Room
-from danqing.engine.palette import Palette, recoloured
+from danqing.engine.running import Cancel, Part, Picture, Running
 from danqing.engine.talks import Speaker, Talks
 from danqing.engine.viewfinder import Sight, Viewfinder
 from danqing.profiles.loader import Profile
@@ -47,58 +45,7 @@ from danqing.schedule.shares import Shares
 
 Hear = Callable[[Event], None]
 
-PALETTE = "color_palette"
-"""The knob that carries a palette in the form of `Palette.parse`."""
-
 _log = structlog.get_logger("danqing.engine")
-
-
-@dataclass(slots=True)
-class Picture:
-    """One output picture of a running job: the family's own lane, and how far it is."""
-
-    index: int
-    lane: Any = None
-    done: int = 0
-
-
-@dataclass(slots=True)
-class Running:
-    """A job taken in: its plan, what its pictures share, and the pictures still to deliver."""
-
-    plan: Plan
-    checkpoint: str
-    family: Family
-    arrived: float
-    served: float
-    steps: int
-    stage: Stage = Stage.ENCODE
-    conditions: Any = None
-    prefix: Any = None
-    pictures: list[Picture] = field(default_factory=list)
-    stepped: int = 0
-    seconds: float = 0.0
-    units: int = 0
-    """Units of work done for it."""
-    alone: bool = False
-    """It ran out of memory beside others: it is made anew with the whole room to itself."""
-    promised: float | None = None
-    """See `Lane.promised`."""
-    told: float | None = None
-    """The end that was foretold last, on the engine's clock."""
-
-    @property
-    def token(self) -> str:
-        """The job's lease token."""
-        return self.plan.work.token
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """A wish to drop a work: when it came, and how many units the work had had by then."""
-
-    at: float
-    units: int
 
 
 _NEW = 32
@@ -270,7 +217,10 @@ class StepEngine:
         chosen = self.policy.choose(lanes, self._now())
         if not chosen:
             return talked
-        self._advance(self._running[chosen[0].job], [lane.index for lane in chosen])
+        parts = self._parts(chosen)
+        if len(parts) == 1 or not self._advance_together(parts):
+            for running, pictures in parts:
+                self._advance(running, pictures)
         return True
 
     def _take_in(self) -> None:
@@ -359,6 +309,7 @@ class StepEngine:
                 solo=running.seconds + left if left else 0.0,
                 spent=self.shares.of(work.tenant),
                 promised=running.promised,
+                company=None if shared else (running.checkpoint, running.family.company(running.plan)),
             )
             for picture in (running.pictures[:1] if shared else running.pictures)
         ]
@@ -384,23 +335,64 @@ class StepEngine:
             return None
         return sum((one or 0.0) * times for one, times in seconds)
 
-    def _advance(self, running: Running, indices: list[int]) -> None:
-        pictures = [picture for picture in running.pictures if picture.index in indices]
+    def _parts(self, chosen: Sequence[Lane]) -> list[Part]:
+        """The pictures of the lanes, job by job."""
+        jobs: dict[str, set[int]] = {}
+        for lane in chosen:
+            jobs.setdefault(lane.job, set()).add(lane.index)
+        return [
+            (running, [picture for picture in running.pictures if picture.index in indices])
+            for running, indices in ((self._running[job], indices) for job, indices in jobs.items())
+        ]
+
+    def _advance(self, running: Running, pictures: list[Picture]) -> None:
         began, stage = self._now(), self._stage(running, pictures[0])
         outcome = tried(lambda: self._unit(running, pictures))
-        running.served = self._now()
-        took = running.served - began
-        running.seconds += took
-        running.units += 1
+        took = self._now() - began
         self._figures.unit(stage, len(pictures), took)
         if isinstance(outcome, Mishap):
-            self.shares.charge(running.plan.work.tenant, took)
+            self._book(running, took, took)
             self._mend(running, outcome, stage)
             return
         bill, event = outcome
         predicted = self.costs.seconds(bill)
-        self.shares.charge(running.plan.work.tenant, took if predicted is None else predicted)
+        self._book(running, took, took if predicted is None else predicted)
         self.costs.learn(bill, took)
+        self._go_on(running, pictures, stage, event)
+
+    def _advance_together(self, parts: list[Part]) -> bool:
+        """One step of several jobs' pictures. False if it broke off, and with that nobody has advanced: nobody can say
+        whose fault it was, but they can be tried one by one."""
+        began = self._now()
+        outcome = tried(lambda: self._step(parts))
+        took = self._now() - began
+        if isinstance(outcome, Mishap):
+            _log.warning("a step together broke off", trace=outcome.trace)
+            return False
+        lanes = sum(len(pictures) for _, pictures in parts)
+        self._figures.unit(Stage.STEP, lanes, took)
+        bills = [job.family.bill(job.plan, Stage.STEP, len(pictures)) for job, pictures in parts]
+        whole = Bill(Stage.STEP, sum(bill.flops for bill in bills))
+        predicted = self.costs.seconds(whole)
+        self.costs.learn(whole, took)
+        for (running, pictures), bill in zip(parts, bills, strict=True):
+            share = bill.flops / whole.flops
+            self._book(running, took * share, (predicted or took) * share)
+            if any(picture.lane is lane for picture in pictures for lane in outcome):
+                self._mend(running, Mishap(Kind.NUMBERS, NOT_FINITE, ""), Stage.STEP)
+            else:
+                self._go_on(running, pictures, Stage.STEP, None)
+        return True
+
+    def _book(self, running: Running, took: float, cost: float) -> None:
+        """A unit was done for the job, which took so long; `cost` seconds of it go on its tenant's account."""
+        running.served = self._now()
+        running.seconds += took
+        running.units += 1
+        self.shares.charge(running.plan.work.tenant, cost)
+
+    def _go_on(self, running: Running, pictures: list[Picture], stage: Stage, event: Event | None) -> None:
+        """After a unit that went well."""
         begins = running.units == 1
         self._foretell(fresh=begins, but=running)
         if begins:
@@ -447,10 +439,11 @@ class StepEngine:
         """One unit of work on the pictures, all at one stage; its bill, and the event it is worth."""
         family, made = running.family, running.plan
         if running.stage is Stage.STEP and pictures[0].done < running.steps:
-            return self._step(running, pictures), None
+            self._step([(running, pictures)])
+            return family.bill(made, Stage.STEP, len(pictures)), None
         if running.stage is Stage.STEP:
             picture = pictures[0]
-            raster = _finished(family.decode(made, picture.lane), made.work)
+            raster = finished(family.decode(made, picture.lane), made.work)
             running.pictures.remove(picture)
             return family.bill(made, Stage.DECODE), ImageReady(running.token, picture.index, raster)
         # Billed before it is done: afterwards the family may remember the inputs, and charge less.
@@ -462,15 +455,26 @@ class StepEngine:
             running.conditions = None
         return bill, None
 
-    def _step(self, running: Running, pictures: list[Picture]) -> Bill:
-        for picture in pictures:
-            if picture.lane is None:
-                picture.lane = running.family.begin(running.plan, running.prefix, picture.index)
-        running.family.step(running.plan, [picture.lane for picture in pictures])
-        for picture in pictures:
-            picture.done += 1
-        running.stepped += len(pictures)
-        return running.family.bill(running.plan, Stage.STEP, len(pictures))
+    @staticmethod
+    def _step(parts: list[Part]) -> tuple[Any, ...]:
+        """One step of all; answers the lanes whose numbers ran away, where there are others who can go on."""
+        for running, pictures in parts:
+            for picture in pictures:
+                if picture.lane is None:
+                    picture.lane = running.family.begin(running.plan, running.prefix, picture.index)
+        first, lanes = parts[0][0], [picture.lane for _, pictures in parts for picture in pictures]
+        broken: tuple[Any, ...] = ()
+        try:
+            first.family.step(first.plan, lanes)
+        except NotFinite as fault:
+            if len(parts) == 1 or not fault.lanes:
+                raise
+            broken = fault.lanes
+        for running, pictures in parts:
+            running.stepped += len(pictures)
+            for picture in pictures:
+                picture.done += 1
+        return broken
 
     def _tell(self, running: Running, event: Event | None) -> None:
         if event is not None:
@@ -543,18 +547,6 @@ def _not_made(mishap: Mishap) -> EngineFailed:
 
 def _nothing_helps(_reason: str) -> None:
     """Stands for a process that would end, where nobody watches over it."""
-
-
-def _finished(raster: Raster, work: Work) -> Raster:
-    """The picture in the palette that was asked for, if one was, and inside the mask only, if there is one."""
-    raster = _recoloured(raster, work)
-    return raster if work.mask is None else put_back(raster, work.inputs[work.edited], work.mask)
-
-
-def _recoloured(raster: Raster, work: Work) -> Raster:
-    """The picture in the palette that was asked for, if one was."""
-    asked = work.knobs.get(PALETTE)
-    return recoloured(raster, Palette.parse(asked)) if isinstance(asked, str) else raster
 
 
 def _nobody(_event: Event) -> None:

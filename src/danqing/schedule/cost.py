@@ -79,6 +79,9 @@ class Saturation:
     half: float
     gain: float = 0.05
     """Lanes are stepped together only if that saves this share of their time."""
+    most: int = 8191
+    """Tokens of one batch at most. Beyond, a device is full, or its caches are: two pictures of a megapixel (4,096
+    tokens each) go one after the other everywhere, so that the first is there sooner."""
 
     def together(self, tokens: int, lanes: int) -> float:
         """Predicted time of one step of `lanes` lanes at once, over that of stepping them one after
@@ -87,7 +90,8 @@ class Saturation:
 
     def pays(self, tokens: int, lanes: int) -> bool:
         """Whether `lanes` lanes of `tokens` target tokens each should step together."""
-        return lanes > 1 and self.together(tokens, lanes) <= 1.0 - self.gain
+        fits = tokens * lanes <= self.most
+        return lanes > 1 and fits and self.together(tokens, lanes) <= 1.0 - self.gain
 
 
 class Costs:

@@ -3,7 +3,7 @@ clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,8 @@ class Lane:
     """The tenant's account, see `shares`."""
     promised: float | None = None
     """Until when the end that was foretold at the job's start counts as kept, see `forecast`; None if none was."""
+    company: Hashable = None
+    """Lanes that step, of whatever job, can go through the device together where this is equal; None: not at all."""
 
 
 class Policy(Protocol):
@@ -48,7 +50,8 @@ class Policy(Protocol):
         ...
 
     def choose(self, lanes: Sequence[Lane], now: float) -> tuple[Lane, ...]:
-        """The lanes to advance together by one unit, all of one job and one stage; empty only if `lanes` is."""
+        """The lanes to advance together by one unit, the most urgent among them: all of one job and one stage, or of
+        one company and all before a step; empty only if `lanes` is."""
         ...
 
     def width(self, tokens: int, lanes: int) -> int:
@@ -72,7 +75,8 @@ balance, found on paper: with less, more of what was foretold holds, and fewer j
 @dataclass(frozen=True, slots=True)
 class InOrder:
     """Serves the lane of lowest rank; ties by arrival, then by picture. With it go the lanes of the
-    same job that stand at the same step, if stepping them together pays and `widest` allows."""
+    same job that stand at the same step, if stepping them together pays and `widest` allows, and then lanes of other
+    jobs that are company, as far as the waits of all become less by it."""
 
     urgency: Urgency
     saturation: Saturation
@@ -95,12 +99,55 @@ class InOrder:
             (one for one in lanes if (one.job, one.stage, one.step) == at), key=lambda one: one.index
         )
         group = tuple(peers[: self.width(first.tokens, len(peers))])
-        return group if first in group else (first,)
+        group = group if first in group else (first,)
+        others = [one for one in lanes if one.company == first.company and one.job != first.job]
+        if first.company is None or not others:
+            return group
+        return self._joined(group, others, lanes, now)
+
+    def _joined(
+        self, group: tuple[Lane, ...], others: Sequence[Lane], lanes: Sequence[Lane], now: float
+    ) -> tuple[Lane, ...]:
+        """The group, and of the others, in their order, those whose company shortens the waits.
+
+        One lane more makes the step longer, by less than a step of its own would take. All who are served before its
+        job wait that much longer, its own job and all after it are spared the rest. So it joins while those who gain
+        outweigh those who lose, and while the first one's time, stretched so for all that is left of it, keeps what
+        was promised."""
+        first = group[0]
+        ranked = sorted(lanes, key=lambda lane: (self.urgency(lane, now), lane.arrived, lane.job))
+        order = list(dict.fromkeys(lane.job for lane in ranked))
+        for one in sorted(others, key=lambda one: (order.index(one.job), one.step, one.index)):
+            if one.stage is not Stage.STEP or not self.saturation.pays(first.tokens, len(group) + 1):
+                continue
+            if len(group) >= self.widest:
+                break
+            longer = self._length(first, len(group) + 1)
+            more = longer - self._length(first, len(group))
+            before = order.index(one.job)
+            after = len(order) - before
+            if before * more < after * (1.0 - more) and _kept(first, now, longer):
+                group = (*group, one)
+        return group
+
+    def _length(self, lane: Lane, lanes: int) -> float:
+        """Of a step of so many such lanes, over that of one."""
+        return lanes * self.saturation.together(lane.tokens, lanes)
 
     def width(self, tokens: int, lanes: int) -> int:
         """See `Policy.width`."""
-        most = min(lanes, self.widest)
+        most = max(1, min(lanes, self.widest, self.saturation.most // tokens))
         return most if self.saturation.pays(tokens, most) else 1
+
+
+def _kept(lane: Lane, now: float, stretch: float) -> bool:
+    """Whether what was promised of a job, and can be kept, still is if all that is left of it takes so many times as
+    long."""
+    due = lane.arrived + PROMISE * lane.solo
+    for end in (due if lane.solo else None, lane.promised):
+        if end is not None and now + lane.left <= end < now + lane.left * stretch:
+            return False
+    return True
 
 
 def by_arrival(lane: Lane, _now: float) -> float:

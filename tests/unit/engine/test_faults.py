@@ -30,6 +30,7 @@ from danqing.schedule.policy import InOrder, by_arrival, by_turn
 from tests.support.tiny import tiny_checkpoint
 from tests.support.tiny_1x import tiny_1x
 from tests.unit.engine.conftest import SIDE, STEPS, Crank, make_work
+from tests.unit.engine.test_exactness import difference
 
 KEEP = Budget(1 << 26)
 ODD = Kind.OTHER
@@ -213,6 +214,62 @@ def test_latents_that_are_not_numbers_fail_their_job_alone(house: House) -> None
     for work in neighbours:
         assert [event.raster for event in made.of(ImageReady, work.token)] == alone[work.token]
     assert made.engine.figures()["failed_numbers"] == 1
+
+
+def together(house: House, **more: Any) -> Crank:
+    """As `crank`, where lanes of several jobs are stepped together."""
+    house.family.forget()
+    return Crank(house.profile, house.family, urgency=by_turn, half=1000.0, **more)
+
+
+COMPANY = [make_work(name, inputs=1, seed=place, prompt=f"{name} it is") for place, name in enumerate("abc")]
+
+
+def test_of_lanes_stepped_together_only_the_broken_one_fails(house: House) -> None:
+    alone = {work.token: house.alone(work) for work in COMPANY}
+    made = together(house)
+    made.start(*COMPANY)
+    seen: list[int] = []
+
+    def spoil(_module: Any, _given: Any, answer: torch.Tensor) -> None:
+        seen.append(len(answer))
+        if len(answer) == 3:
+            answer[1] = float("nan")
+
+    handle = house.family.transformer.proj_out.register_forward_hook(spoil)
+    made.turn()
+    handle.remove()
+    assert 3 in seen
+    failed = [event.token for event in made.of(Failed)]
+    assert len(failed) == 1
+    for work in COMPANY:
+        if work.token not in failed:
+            [raster] = [event.raster for event in made.of(ImageReady, work.token)]
+            assert difference(raster, alone[work.token][0]) <= 1
+
+
+@pytest.mark.parametrize("what", ["kernel", "device memory"])
+def test_a_step_together_that_breaks_off_is_done_one_by_one(house: House, what: str) -> None:
+    alone = {work.token: house.alone(work) for work in COMPANY}
+    made = together(house)
+    made.start(*COMPANY)
+    sizes: list[int] = []
+    blocks = house.family.transformer.transformer_blocks
+
+    def hook(_module: Any, _args: Any, given: Any) -> None:
+        sizes.append(len(given["hidden_states"]))
+        if sizes[-1] == 3:
+            raise ERRORS[what]()
+
+    handle = blocks[-1].register_forward_pre_hook(hook, with_kwargs=True)
+    made.turn()
+    handle.remove()
+    assert 3 in sizes
+    assert not made.of(Failed)
+    assert made.engine.figures()["again"] == 0
+    for work in COMPANY:
+        [raster] = [event.raster for event in made.of(ImageReady, work.token)]
+        assert difference(raster, alone[work.token][0]) <= 1
 
 
 def test_conditions_that_a_failed_job_left_behind_serve_nobody(house: House) -> None:

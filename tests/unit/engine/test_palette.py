@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from danqing.core.events import Work
 from danqing.core.raster import Raster, Size
-from danqing.engine import loop
+from danqing.engine import finish
 from danqing.engine.palette import Palette, recoloured
 from danqing.judge.colour import lab
 from danqing.judge.scenes import draw_case
@@ -117,9 +117,9 @@ def test_the_engine_moves_a_picture_only_when_a_palette_was_asked_for() -> None:
     size = Size(16, 16)
     grey = Raster(size, 3, bytes([128]) * 768)
     plain = Work("t", "m", "p", None, (), 1, size, 1)
-    assert loop._recoloured(grey, plain) is grey
-    asked = replace(plain, knobs={loop.PALETTE: "#ff0000 10000, #00ff00 0, #0000ff 0"})
-    moved = np.frombuffer(loop._recoloured(grey, asked).data, np.uint8).reshape(-1, 3)
+    assert finish.finished(grey, plain) is grey
+    asked = replace(plain, knobs={finish.PALETTE: "#ff0000 10000, #00ff00 0, #0000ff 0"})
+    moved = np.frombuffer(finish.finished(grey, asked).data, np.uint8).reshape(-1, 3)
     assert moved[:, 0].min() > 200
     assert moved[:, 1:].max() < 60
 

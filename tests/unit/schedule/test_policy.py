@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from danqing.schedule.cost import Saturation, Stage
-from danqing.schedule.policy import POLICIES, InOrder, Lane, by_arrival
+from danqing.schedule.policy import POLICIES, InOrder, Lane, by_arrival, by_rest
 
 ALONE = Saturation(half=0)
 EAGER = Saturation(half=1000)
@@ -77,3 +81,76 @@ def promised(job: str, **more: float) -> Lane:
 def test_the_promise_that_can_be_kept_comes_first(lanes: list[Lane], now: float, first: str) -> None:
     for given in (lanes, lanes[::-1]):
         assert InOrder(POLICIES["promise"], ALONE).choose(given, now)[0].job == first
+
+
+# lanes of several jobs in one step
+
+FULL_AT_36 = Saturation(half=36, most=512)
+
+
+def crowd(*lefts: float, tokens: int = 64, **more: Any) -> list[Lane]:
+    """A lane a job, before a step, in the order of their rests; all company."""
+    return [
+        Lane(
+            job=f"{place}",
+            index=0,
+            stage=Stage.STEP,
+            step=place,
+            tokens=tokens,
+            arrived=0.0,
+            served=0.0,
+            left=left,
+            company="c",
+            **more,
+        )
+        for place, left in enumerate(lefts)
+    ]
+
+
+def jobs(group: Sequence[Lane]) -> list[str]:
+    return [lane.job for lane in group]
+
+
+def test_lanes_of_other_jobs_go_along_where_that_shortens_the_waits() -> None:
+    policy = InOrder(by_rest, FULL_AT_36)
+    assert jobs(policy.choose(crowd(1, 2, 3, 4), 0.0)) == ["0", "1"]
+    assert jobs(policy.choose(crowd(1, 2), 0.0)) == ["0"]
+    assert jobs(policy.choose(crowd(1, 2, tokens=8), 0.0)) == ["0", "1"]
+
+
+def test_what_is_not_company_goes_alone() -> None:
+    policy = InOrder(by_rest, FULL_AT_36)
+    alone = [replace(lane, company=None) for lane in crowd(1, 2, 3, 4)]
+    assert jobs(policy.choose(alone, 0.0)) == ["0"]
+    unlike = [replace(lane, company=lane.job) for lane in crowd(1, 2, 3, 4)]
+    assert jobs(policy.choose(unlike, 0.0)) == ["0"]
+    other_stage = [
+        replace(lane, stage=Stage.DECODE) if lane.job != "0" else lane for lane in crowd(1, 2, 3, 4)
+    ]
+    assert jobs(policy.choose(other_stage, 0.0)) == ["0"]
+
+
+def test_a_batch_holds_no_more_tokens_than_a_device_takes_well() -> None:
+    many = crowd(*range(1, 9), tokens=16)
+    assert len(InOrder(by_rest, Saturation(half=36, most=48)).choose(many, 0.0)) == 3
+    assert len(InOrder(by_rest, Saturation(half=1e6, most=10_000), widest=5).choose(many, 0.0)) == 5
+    assert len(InOrder(by_rest, Saturation(half=1e6)).choose(crowd(1, 2, 3, tokens=4096), 0.0)) == 1
+
+
+def test_company_breaks_no_promise() -> None:
+    """The first job's rest is stretched by half by one at its side."""
+    policy = InOrder(by_rest, Saturation(half=64))
+    promised = crowd(1, 2, 3, 4, 5, 6)
+    promised[0] = replace(promised[0], promised=1.4)
+    assert jobs(policy.choose(promised, 0.0)) == ["0"]
+    promised[0] = replace(promised[0], promised=1.6)
+    assert jobs(policy.choose(promised, 0.0)) == ["0", "1"]
+    promised[0] = replace(promised[0], promised=0.9)
+    assert jobs(policy.choose(promised, 0.0)) != ["0"], "a promise that is broken already binds nobody"
+
+
+def test_pictures_of_one_job_go_before_those_of_others() -> None:
+    policy = InOrder(by_rest, Saturation(half=1000), widest=4)
+    first, *others = crowd(1, 2, 3, 4)
+    group = policy.choose([first, replace(first, index=1), replace(first, index=2, step=3), *others], 0.0)
+    assert [(lane.job, lane.index) for lane in group] == [("0", 0), ("0", 1), ("1", 0), ("2", 0)]

@@ -160,6 +160,9 @@ class Family(Protocol):
         ...
 
 
+NOT_FINITE = "the latents are no longer finite numbers"
+
+
 class NotFinite(ArithmeticError):
     """Latents turned into NaN or infinity: those of `lanes`, where it is known which."""
 

@@ -19,7 +19,7 @@ from PIL import Image
 from danqing.core.raster import Raster, Size
 from danqing.engine.cache import Memory
 from danqing.engine.canvas import from_canvas, to_canvas
-from danqing.engine.families.contract import NotFinite, Plan, skipped
+from danqing.engine.families.contract import NOT_FINITE, NotFinite, Plan, skipped
 from danqing.engine.families.reading import CONDITIONS, Look, Reader
 from danqing.engine.inpaint import Kept, cells
 from danqing.engine.language import unmarked
@@ -243,7 +243,7 @@ class Painter(ABC, Generic[P]):
         told = torch.stack(sound).tolist()
         if not all(told):
             broken = tuple(lane for lane, fine in zip(lanes, told, strict=True) if not fine)
-            raise NotFinite("the latents are no longer finite numbers", broken)
+            raise NotFinite(NOT_FINITE, broken)
 
     def _mixed(self, lanes: Sequence[LanePicture[P]], times: Sequence[torch.Tensor]) -> torch.Tensor:
         """Velocities (lanes, tokens, channels), away from the negative prompt for the lanes that have one."""

@@ -154,7 +154,7 @@ class QwenImage1(Painter[Prefix]):
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         self._adapters = Adapters(self.transformer, scheduler, _read_lora)
         self._memory = Memory(keep, device)
-        self._reader = Reader(self.encoder, self.processor, self._memory, self.template.fixed)
+        self._reader = Reader(self.encoder, self.processor, self._memory, self.template.fixed, device=device)
         self._mean = channels(self.vae.config.latents_mean, device, dtype)
         self._std = channels(self.vae.config.latents_std, device, dtype)
         self._costs = _Costs(self)

@@ -108,7 +108,12 @@ class QwenImage21(Painter[Prefix]):
         self._memory = Memory(keep, device)
         norm = self.encoder.model.language_model
         self._reader = Reader(
-            self.encoder, self.processor, self._memory, _FIXED, reading=lambda: _before_norm(norm)
+            self.encoder,
+            self.processor,
+            self._memory,
+            _FIXED,
+            device=device,
+            reading=lambda: _before_norm(norm),
         )
         self._fixed: Filled | None = None
         self.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")

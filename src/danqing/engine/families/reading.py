@@ -69,10 +69,12 @@ class Reader:
         memory: Memory,
         fixed: str,
         *,
+        device: torch.device,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`fixed` are the words that every request begins with; inside `reading` the encoder answers the states that
-        are wanted of it."""
+        """`fixed` are the words that every request begins with; on `device` the encoder computes, wherever it lies
+        meanwhile; inside `reading` it answers the states that are wanted of it."""
+        self._device = device
         self._encoder, self._processor, self._memory = encoder, processor, memory
         self._fixed, self._reading = fixed, reading
         self._start: Part | None = None
@@ -129,7 +131,7 @@ class Reader:
 
     def _ids(self, text: str) -> torch.Tensor:
         ids: torch.Tensor = self._processor.tokenizer(text, return_tensors="pt").input_ids
-        return ids.to(self._encoder.device)
+        return ids.to(self._device)
 
     def _words(self, chain: Sequence[Part], ids: torch.Tensor) -> Part:
         start = chain[-1].following if chain else 0
@@ -171,7 +173,7 @@ class Reader:
         """Through the vision tower; and the grid of its patches (frames, rows, columns)."""
         given = self._processor.image_processor(images=[picture], return_tensors="pt")
         grid = given.image_grid_thw
-        given = given.to(self._encoder.device)
+        given = given.to(self._device)
         seen = self._encoder.model.get_image_features(
             given.pixel_values, given.image_grid_thw, return_dict=True
         )

@@ -1,0 +1,61 @@
+"""What the loop holds of a job while it is being made. Plain data; knows no policy and no device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from danqing.engine.families.contract import Family, Plan
+from danqing.schedule.cost import Stage
+
+
+@dataclass(slots=True)
+class Picture:
+    """One output picture of a running job: the family's own lane, and how far it is."""
+
+    index: int
+    lane: Any = None
+    done: int = 0
+
+
+@dataclass(slots=True)
+class Running:
+    """A job taken in: its plan, what its pictures share, and the pictures still to deliver."""
+
+    plan: Plan
+    checkpoint: str
+    family: Family
+    arrived: float
+    served: float
+    steps: int
+    stage: Stage = Stage.ENCODE
+    conditions: Any = None
+    prefix: Any = None
+    pictures: list[Picture] = field(default_factory=list)
+    stepped: int = 0
+    seconds: float = 0.0
+    units: int = 0
+    """Units of work done for it."""
+    alone: bool = False
+    """It ran out of memory beside others: it is made anew with the whole room to itself."""
+    promised: float | None = None
+    """See `Lane.promised`."""
+    told: float | None = None
+    """The end that was foretold last, on the engine's clock."""
+
+    @property
+    def token(self) -> str:
+        """The job's lease token."""
+        return self.plan.work.token
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A wish to drop a work: when it came, and how many units the work had had by then."""
+
+    at: float
+    units: int
+
+
+Part = tuple[Running, list[Picture]]
+"""Pictures of a job that advance together."""
