@@ -56,6 +56,7 @@ def serving(
         for left in range(starts - 1, -1, -1):
             process, url, seconds = _start(data, threads, settings or {}, log)
             if left:
+                _wait_for_previews(data)
                 _stop(process)
         try:
             made = [sys.executable, "-m", "danqing.cli", "keys", "create", "bench", "--data", str(data)]
@@ -85,6 +86,13 @@ def _start(
                     return process, url, time.perf_counter() - begun
         except OSError:
             time.sleep(0.02)
+
+
+def _wait_for_previews(data: Path) -> None:
+    """What a worker prepares once in the life of a data folder, while it has nothing else to do."""
+    deadline = time.monotonic() + 120
+    while not any((data / "previews").glob("*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -182,3 +182,45 @@ def test_a_server_that_stops_ends_its_streams(profile: Path, tmp_path: Path) -> 
     assert not thread.is_alive()
     assert "step" in names(heard)
     assert "end" not in names(heard)
+
+
+# -- on the command line
+
+
+def test_watch_writes_lines_where_there_is_no_terminal_and_then_the_links(shown: Served) -> None:
+    job = submit(shown, count=2)
+    done = danqing("watch", job, "--data", str(shown.data), "--key", shown.key)
+    assert done.returncode == 0, done.stderr
+    links = done.stdout.split()
+    assert len(links) == 2
+    assert all("/results/" in link for link in links)
+    lines = done.stderr.splitlines()
+    assert lines[-1] == "succeeded"
+    assert any(line.startswith("step ") and f" of {2 * STEPS}" in line for line in lines)
+    again = danqing("watch", job, "--data", str(shown.data), "--key", shown.key, "--json")
+    assert again.stderr == ""
+    told = json.loads(again.stdout)
+    assert told["state"] == "succeeded"
+    assert [image["index"] for image in told["images"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("no-such-job",), "HTTP 404"),
+        (("../../health",), "HTTP 404"),
+        (("x", "--server", "http://127.0.0.1:9"), "no answer"),
+    ],
+)
+def test_watch_says_what_is_wrong(shown: Served, words: tuple[str, ...], said: str) -> None:
+    done = danqing("watch", *words, "--data", str(shown.data), "--key", shown.key)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_generate_tells_how_far_it_is_where_there_is_no_terminal(shown: Served, tmp_path: Path) -> None:
+    words = ("generate", "a red star", "--size", "512*512", "-o", str(tmp_path), "--data", str(shown.data))
+    done = danqing(*words, "--key", shown.key)
+    assert done.returncode == 0, done.stderr
+    assert f" of {STEPS}" in done.stderr
+    assert Path(done.stdout.strip()).is_file()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from danqing import __version__
-from danqing.cli import doctor, keys, models, pictures, serve, simulate, worker
+from danqing.cli import doctor, keys, models, pictures, serve, simulate, watch, worker
 
 app = typer.Typer(
     name="danqing",
@@ -35,6 +35,7 @@ def root(
 app.command()(serve.serve)
 app.command()(pictures.edit)
 app.command()(pictures.generate)
+app.command()(watch.watch)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)

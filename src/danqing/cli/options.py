@@ -12,3 +12,9 @@ DataOption = Annotated[
     typer.Option("--data", help="data folder (default: per user)", envvar="DANQING_DATA", show_envvar=True),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else")]
+ServerOption = Annotated[
+    str | None, typer.Option("--server", help="URL of a server elsewhere", envvar="DANQING_CLI_SERVER")
+]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", help="API key for --server", envvar="DASHSCOPE_API_KEY")
+]

@@ -1,22 +1,22 @@
-"""`danqing edit` and `danqing generate`: pictures from the terminal, with a bar. Starts a server if none is running."""
+"""`danqing edit` and `danqing generate`: pictures from the terminal, seen while they grow.
+
+Starts a server if none is running.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from danqing.cli.growing import onlooker
 from danqing.cli.local import reach
-from danqing.cli.options import DataOption, JsonOption
+from danqing.cli.options import DataOption, JsonOption, KeyOption, ServerOption
 from danqing.cli.remote import Ask, CallFailed, Remote, pictures
-from danqing.cli.remote import Progress as Seen
 
 EDIT_MODEL = "qwen-image-edit-plus"
 GENERATE_MODEL = "qwen-image-2.0"
@@ -28,12 +28,6 @@ SizeOption = Annotated[str | None, typer.Option(help="width*height, such as 1024
 SeedOption = Annotated[int | None, typer.Option(help="0 to 2147483647; the same seed gives the same picture")]
 NegativeOption = Annotated[str | None, typer.Option("--negative", help="what to avoid")]
 WatermarkOption = Annotated[bool, typer.Option(help="add the visible mark, bottom right")]
-ServerOption = Annotated[
-    str | None, typer.Option("--server", help="URL of a server elsewhere", envvar="DANQING_CLI_SERVER")
-]
-KeyOption = Annotated[
-    str | None, typer.Option("--key", help="API key for --server", envvar="DASHSCOPE_API_KEY")
-]
 
 
 def edit(
@@ -94,7 +88,7 @@ def _run(ask: Ask, out: Path, where: tuple[str | None, str | None, Path | None],
     begun = time.monotonic()
     try:
         with reach(server, key, data, tell=console.print if not as_json else _silent) as remote:
-            with _bar(console, shown=not as_json) as hear:
+            with onlooker(console, shown=not as_json) as hear:
                 answer = remote.make(ask, hear)
             saved = _save(remote, answer, out, stem=ask.images[0].stem if ask.images else "picture")
     except CallFailed as fault:
@@ -114,26 +108,6 @@ def _run(ask: Ask, out: Path, where: tuple[str | None, str | None, Path | None],
 
 def _silent(_: str) -> None:
     """With --json nothing but the answer is written."""
-
-
-@contextmanager
-def _bar(console: Console, *, shown: bool) -> Iterator[Callable[[Seen], None]]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rest]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
-        row = progress.add_task("sending", total=None, rest="")
-
-        def hear(seen: Seen) -> None:
-            what = f"step {seen.step} of {seen.steps}" if seen.steps else seen.state
-            rest = "" if seen.left is None else f"{seen.left:.0f} s left"
-            progress.update(row, description=what, total=seen.steps or None, completed=seen.step, rest=rest)
-
-        yield hear
 
 
 def _save(remote: Remote, answer: dict[str, Any], out: Path, *, stem: str) -> list[Path]:

@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 GENERATION = "/api/v1/services/aigc/multimodal-generation/generation"
 SECONDS = 310.0
-POLL = 0.25
+POLL = 0.1
+SILENT = 30.0
+"""Seconds without a byte after which a stream is given up; a server sends a comment every ten."""
 LARGEST_FILE = 7_864_000  # 10,485,760 characters of Base64, less the head of the data URI
 
 
@@ -39,13 +42,11 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a request is: `step` of `steps` denoising steps, `left` predicted seconds or None."""
+class Event:
+    """Something that happened to a job: a name and what is told of it (docs/howto/watch.md)."""
 
-    state: str
-    step: int
-    steps: int
-    left: float | None
+    name: str
+    told: dict[str, Any]
 
 
 class Remote:
@@ -63,8 +64,8 @@ class Remote:
         found = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json", **headers}
         return urllib.request.Request(url, data=body, headers=found)
 
-    def make(self, ask: Ask, hear: Callable[[Progress], None]) -> dict[str, Any]:
-        """Send the request, report progress while it runs, and return the answer's JSON. Raises CallFailed."""
+    def make(self, ask: Ask, hear: Callable[[Event], None]) -> dict[str, Any]:
+        """Send the request, tell what happens while it runs, and return the answer's JSON. Raises CallFailed."""
         request_id = str(uuid.uuid4())
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(request_id, hear, done), daemon=True)
@@ -76,13 +77,33 @@ class Remote:
             done.set()
             watcher.join(timeout=2 * POLL)
 
-    def _watch(self, request_id: str, hear: Callable[[Progress], None], done: threading.Event) -> None:
+    def _watch(self, request_id: str, hear: Callable[[Event], None], done: threading.Event) -> None:
         while not done.wait(POLL):
             try:
-                seen = self._json(self._request(f"/progress/{request_id}"), 5.0)
+                for event in self.events(request_id):
+                    if done.is_set():
+                        return
+                    hear(event)
             except CallFailed:
                 continue  # not stored yet, or a server without this route: the bar just stands still
-            hear(Progress(seen["state"], seen["step"], seen["steps"], seen.get("left")))
+
+    def events(self, job: str) -> Iterator[Event]:
+        """What happens to a job until it ends or the server does. Raises CallFailed."""
+        try:
+            with self._open(
+                self._request(f"/danqing/v1/jobs/{quote(job, safe='')}/events"), timeout=SILENT
+            ) as answer:
+                name = ""
+                for line in answer:
+                    field, _, value = line.decode().rstrip("\n").partition(":")
+                    if field == "event":
+                        name = value
+                    elif field == "data":
+                        yield Event(name, json.loads(value))
+        except urllib.error.HTTPError as fault:
+            raise CallFailed(_explain(fault)) from fault
+        except (OSError, ValueError) as fault:
+            raise CallFailed(f"no answer from {self.url}: {fault}") from fault
 
     def _json(self, request: urllib.request.Request, seconds: float) -> dict[str, Any]:
         try:

@@ -77,7 +77,7 @@ class Viewfinder:
         shown = self._shown.get(token)
         if shown is not None and self._now() - shown.last < EVERY:
             return None
-        known = self._map(checkpoint)
+        known = self.map(checkpoint)
         if known is None:
             self._fit(checkpoint)
             return None
@@ -94,12 +94,12 @@ class Viewfinder:
     def prepare(self) -> bool:
         """Do a little for a map that is missing; False if none is."""
         for checkpoint in self._families:
-            if checkpoint not in self._maps and self._map(checkpoint) is None:
+            if checkpoint not in self._maps and self.map(checkpoint) is None:
                 self._fit(checkpoint)
                 return True
         return False
 
-    def _map(self, checkpoint: str) -> Map | None:
+    def map(self, checkpoint: str) -> Map | None:
         """The checkpoint's map: known, or kept from another time; None where it is still to be fitted, or cannot."""
         if checkpoint in self._maps or checkpoint in self._fits:
             return self._maps.get(checkpoint)

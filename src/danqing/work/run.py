@@ -39,7 +39,10 @@ from danqing.work.rewrite import drawn_from, rewritten
 from danqing.work.script import Stage, perform
 
 BEAT_SECONDS = 5.0
-LEAST_BEAT = 0.1
+LEAST_BEAT = 0.125
+BURST = 3
+"""Beats are at least so far apart on average, and so many may follow each other at once: with a job's start, its first
+step and its first preview. Together no more than ten in any second."""
 RELEASE_SECONDS = 2.0
 
 
@@ -174,6 +177,7 @@ class Worker:
 
     async def _beat(self) -> None:
         counted, at = self._engine.figures(), self._clock.monotonic()
+        free = at
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_SECONDS):
@@ -189,7 +193,8 @@ class Worker:
                 with suppress(ServerAway):
                     answer = await self._client.beat(self._hello.worker, beats, figures)
                     self._answered(answer, beats)
-            await asyncio.sleep(LEAST_BEAT)
+            free = max(free, now) + LEAST_BEAT
+            await asyncio.sleep(max(0.0, free - self._clock.monotonic() - (BURST - 1) * LEAST_BEAT))
 
     async def _pulse(self, making: Making, now: float) -> Pulse:
         """How far an attempt is, with its newest preview if somebody watches: the file is made in a thread."""
