@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 
-from bench import alone, alone_1x, cancels, serving, tasks
+from bench import alone, alone_1x, cancels, previews, serving, tasks
 
 
 def commit() -> str:
@@ -28,6 +28,7 @@ def main() -> None:
     figures.update(serving.measure())
     figures.update(tasks.measure())
     figures.update(cancels.measure())
+    figures.update(previews.measure())
     figures |= {name: ratio[name] for name in ("alone_min_ratio", "alone_1x_ratio", "vae_ratio")}
     for name, value in figures.items():
         print(f"{name:24} {value}")
