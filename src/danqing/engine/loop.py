@@ -267,7 +267,7 @@ class StepEngine:
         made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
         running = Running(made, preset.checkpoint, family, arrived, arrived, family.steps(made))
         running.pictures = [Picture(index) for index in range(work.count)]
-        if not self._room.ever(_need(running)):
+        if not self._room.ever(need(running.family, running.plan)):
             self._say(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))
             return
         self.shares.enter(work.tenant, self._tenants())
@@ -283,8 +283,8 @@ class StepEngine:
         return min(free, key=lambda one: (self.shares.of(one.plan.work.tenant), one.arrived), default=None)
 
     def _admit(self, running: Running) -> bool:
-        need = None if running.alone else _need(running)
-        if not self._room.enter(running.token, need):
+        wanted = None if running.alone else need(running.family, running.plan)
+        if not self._room.enter(running.token, wanted):
             return False
         self._running[running.token] = running
         self._say(Started(running.token, running.steps * running.plan.work.count))
@@ -534,9 +534,10 @@ class StepEngine:
         return {running.plan.work.tenant for running in (*self._running.values(), *self._waiting)}
 
 
-def _need(running: Running) -> Need:
-    keeps = sum(running.family.bill(running.plan, stage).keeps for stage in (Stage.ENCODE, Stage.PREFILL))
-    return Need(keeps, running.family.passing(running.plan))
+def need(family: Family, made: Plan) -> Need:
+    """What a work takes of a device's memory."""
+    keeps = sum(family.bill(made, stage).keeps for stage in (Stage.ENCODE, Stage.PREFILL))
+    return Need(keeps, family.passing(made))
 
 
 def _not_made(mishap: Mishap) -> EngineFailed:

@@ -311,3 +311,25 @@ def test_the_foretold_end_counts_what_goes_before(crank: Callable[..., Crank]) -
     own = made.of(Stepped, "second")[0].left
     assert waiting[0].left > 2 * own > 0
     assert made.of(Stepped, "first")[0].left < waiting[0].left
+
+
+def test_one_tenant_leaves_room_for_another(crank: Callable[..., Crank]) -> None:
+    made = crank()
+    made.room.works = 4
+    made.start(*(make_work(f"ann {place}", tenant="ann") for place in range(5)))
+    made.turn(1)
+    assert [event.token for event in made.of(Started)] == ["ann 0", "ann 1", "ann 2"]
+    made.start(make_work("bob", tenant="bob"))
+    made.turn(1)
+    assert made.of(Started)[-1].token == "bob"
+    made.turn()
+    assert len(made.of(Finished)) == 6
+
+
+def test_the_figures_tell_how_well_costs_and_ends_are_foretold(crank: Callable[..., Crank]) -> None:
+    made = crank()
+    assert (made.engine.figures()["cost_error"], made.engine.figures()["foretold_ratio"]) == (0.0, 1.0)
+    made.start(make_work("a"), make_work("b"))
+    made.turn()
+    assert made.engine.figures()["cost_error"] > 0
+    assert made.engine.figures()["foretold_ratio"] != 1.0
