@@ -29,7 +29,7 @@ from danqing.core.events import (
     Stepped,
     Work,
 )
-from danqing.engine.families.contract import NOT_FINITE, Family, NotFinite, plan
+from danqing.engine.families.contract import NOT_FINITE, Family, NotFinite, Plan, plan
 from danqing.engine.faults import Kind, Mishap, tried
 from danqing.engine.figures import Figures, total
 from danqing.engine.finish import finished

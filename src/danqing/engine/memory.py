@@ -34,7 +34,7 @@ class Room:
     @property
     def most_of_one(self) -> int:
         """How many works one tenant may have in: three quarters, so that somebody else's need not wait for an end."""
-        return max(1, self.works * 3 // 4)
+        return self.works - self.works // 4
 
     @property
     def held(self) -> int:

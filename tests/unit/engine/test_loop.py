@@ -285,7 +285,7 @@ def test_nobody_is_kept_on_the_books_without_a_job(crank: Callable[..., Crank]) 
     made = crank(urgency=by_promise)
     made.start(make_work("a", tenant="ann"), make_work("b", tenant="bob"))
     made.turn(4)
-    accounts = made.engine._shares
+    accounts = made.engine.shares
     assert accounts.of("ann") > 0
     made.turn()
     assert (accounts.of("ann"), accounts.of("bob")) == (0.0, 0.0)

@@ -91,6 +91,9 @@ TEMPLATES = {
 }
 """The texts the checkpoints were trained with, by the pipeline class in their index; facts of those weights."""
 
+_MAPS = 8
+"""Full-size maps that the autoencoder holds at once: 6 to 7 on a CPU by `bench.memory`."""
+
 MOST_INPUTS = {"QwenImagePipeline": 0, "QwenImageEditPipeline": 1, "QwenImageEditPlusPipeline": 3}
 """How many pictures they were trained to look at together."""
 
@@ -357,7 +360,7 @@ class _Costs:
         self._vision = sum(p.numel() for p in family.encoder.model.visual.parameters())
         self._read_pixel = 2.0 * sum(p.numel() for p in family.vae.encoder.parameters()) / 4
         self._draw_pixel = 2.0 * sum(p.numel() for p in family.vae.decoder.parameters()) / 4
-        self._base = 4 * self._item * family.vae.config.base_dim
+        self._pixel = _MAPS * self._item * family.vae.config.base_dim
 
     def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: int) -> Bill:
         """See `Family.bill`. `known`: so many of the inputs are remembered, and not read."""
@@ -381,11 +384,11 @@ class _Costs:
         return Bill(stage, self._draw_pixel * plan.drawn.area)
 
     def passing(self, plan: Plan) -> int:
-        """Activations of the largest pass: a dozen widths a token in the transformer, four full-size maps in the
+        """Activations of the largest pass: a dozen widths a token in the transformer, full-size maps in the
         autoencoder."""
         tokens = self._words(plan) + sum(latent_tokens(size) for size in (*plan.inputs, plan.drawn))
         largest = max(size.area for size in (*plan.inputs, plan.drawn))
-        return max(12 * tokens * self._block.width * self._item, self._base * largest)
+        return max(12 * tokens * self._block.width * self._item, self._pixel * largest)
 
     @staticmethod
     def _words(plan: Plan) -> int:

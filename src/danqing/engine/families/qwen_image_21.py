@@ -47,6 +47,10 @@ from danqing.engine.language import open_language
 from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, BlockCausal, Stage
 
+_MAPS, _MAPS_ELSEWHERE = 20, 8
+"""Full-size maps of the widest level that the autoencoder holds at once: on a CPU 14 to 20 by `bench.memory`, elsewhere
+not measured yet."""
+
 SYSTEM = "Comprehend and analyze the provided prompt."
 _LINE = "\n"
 _NOTHING = Budget()
@@ -335,7 +339,9 @@ class _Costs:
         self._draw_pixel = _flops_per_pixel(
             reversed(family.vae.decoder.up_blocks), family.vae.config.patch_size
         )
-        self._base = 4 * item * family.vae.config.base_dim
+        own = family.vae.config
+        widest = max(own.base_dim, own.decoder_base_dim or 0) / (own.patch_size or 1) ** 2
+        self._pixel = (_MAPS if family.device.type == "cpu" else _MAPS_ELSEWHERE) * item * widest
 
     def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: int) -> Bill:
         """See `Family.bill`. `known`: so many of the inputs are remembered, and not read. Prompt tokens are
@@ -359,11 +365,11 @@ class _Costs:
         return Bill(stage, self._draw_pixel * plan.drawn.area)
 
     def passing(self, plan: Plan) -> int:
-        """Activations of the largest pass: a dozen widths a token in the transformer, four full-size maps in
-        the autoencoder."""
+        """Activations of the largest pass: a dozen widths a token in the transformer, full-size maps in the
+        autoencoder."""
         tokens = self._prefix(plan) + latent_tokens(plan.drawn)
         largest = max(size.area for size in (*plan.inputs, plan.drawn))
-        return max(12 * tokens * self._block.width * self._block.item, self._base * largest)
+        return max(12 * tokens * self._block.width * self._block.item, int(self._pixel * largest))
 
     @staticmethod
     def _prefix(plan: Plan) -> int:
