@@ -426,8 +426,7 @@ def gpus(engine: Engine) -> tuple[str, ...]:
     """The GPUs that get a worker each."""
     if engine.device not in ("auto", "cuda"):
         return ()
-    found = visible_gpus()
-    return (listed_gpus() if found is None else found)[: engine.gpus or None]
+    return listed_gpus(visible_gpus())[: engine.gpus or None]
 
 
 def worker_commands(

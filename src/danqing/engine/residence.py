@@ -67,9 +67,15 @@ class Residence:
         while self._here and self.size + size > self.limit:
             self._send(self._here.popitem(last=False)[1][1])
         kept = [(tensor, tensor.data) for tensor in _tensors(module)]
+        try:
+            for tensor, own in kept:
+                tensor.data = self._bring(own)
+        except BaseException:
+            # Half a module on the device would be there for the next call.
+            self._send(kept)
+            self._latest = None
+            raise
         self._here[id(module)] = (module, kept)
-        for tensor, own in kept:
-            tensor.data = self._bring(own)
 
     @staticmethod
     def _send(kept: list[tuple[torch.Tensor, torch.Tensor]]) -> None:

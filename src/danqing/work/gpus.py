@@ -12,11 +12,13 @@ _ASK = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
 _SECONDS = 10.0
 
 
-def listed_gpus() -> tuple[str, ...]:
-    """Their ids, as `CUDA_VISIBLE_DEVICES` takes them; none where there is no such tool, or where the tensor library
-    was built without CUDA."""
+def listed_gpus(visible: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """Their ids, as `CUDA_VISIBLE_DEVICES` takes them: the `visible` ones, if somebody has said which. None where there
+    is no such tool, or where the tensor library was built without CUDA."""
     if _plain_torch():
         return ()
+    if visible is not None:
+        return visible
     try:
         told = subprocess.run(_ASK, capture_output=True, text=True, timeout=_SECONDS, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):

@@ -71,3 +71,4 @@ def test_a_cpu_asked_for_is_one_worker_on_any_machine(three: None, tmp_path: Pat
 def test_a_tensor_library_without_cuda_has_no_gpus(three: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda _: "2.13.0+cpu")
     assert listed_gpus() == ()
+    assert listed_gpus(("0", "1")) == ()

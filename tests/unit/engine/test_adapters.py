@@ -18,6 +18,7 @@ from danqing.core.events import ImageReady
 from danqing.core.raster import Raster
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.load import BadCheckpoint, Device, load_family
+from danqing.engine.residence import Residence
 from danqing.profiles.loader import (
     Adapter,
     BadProfile,
@@ -28,6 +29,7 @@ from danqing.profiles.loader import (
     Relation,
     load_profile,
 )
+from danqing.profiles.loading import Loading
 from danqing.schedule.policy import by_turn
 from tests.support.tiny import tiny_checkpoint
 from tests.support.tiny_1x import tiny_1x
@@ -177,3 +179,23 @@ def test_a_profile_whose_adapters_do_not_fit_is_refused(adapter: str, why: str, 
     (tmp_path / "p.toml").write_text(PROFILE.format(adapter=adapter))
     with pytest.raises(BadProfile, match=why):
         load_profile(tmp_path / "p.toml")
+
+
+@pytest.mark.parametrize("how", ["float8", "coming and going"])
+def test_adapters_are_worn_however_the_checkpoint_is_loaded(
+    how: str, folder: Path, lora: Path, profile: Profile, family: Any
+) -> None:
+    narrow = how == "float8"
+    loading = Loading(dtype="bf16", layerwise_fp8=True) if narrow else Loading(offload="model")
+    residence = None if narrow else Residence(1 << 20, torch.Tensor.clone)
+    moved = load_family(replace(checkpoint(folder, lora), loading=loading), CPU, residence=residence)
+    made = drawn(profile, moved, "turbo", "plain")
+    if not narrow:
+        assert made == drawn(profile, family, "turbo", "plain")
+        return
+    weights = dict(moved.transformer.named_parameters())
+    own = {name: tensor.dtype for name, tensor in weights.items() if "lora_" in name}
+    assert set(own.values()) == {torch.bfloat16}
+    worn = {name for name in weights if name.endswith("to_q.base_layer.weight")}
+    assert {weights[name].dtype for name in worn} == {torch.float8_e4m3fn}
+    assert difference(made["plain"], made["turbo"]) > 8

@@ -412,3 +412,17 @@ def test_a_pull_that_cannot_be_says_why_and_ends_with_one(
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_licence_that_must_be_accepted_is_named_until_it_is(
+    write: Callable[..., Path], hub: FakeHub, tmp_path: Path
+) -> None:
+    path, data = str(write(pin="accept = true")), str(tmp_path / "data")
+    refused = danqing("models", "pull", path, "--data", data, HF_ENDPOINT=hub.url)
+    assert refused.returncode == 1
+    assert "engine.accept: Apache-2.0" in refused.stderr
+    accepted = {"HF_ENDPOINT": hub.url, "DANQING_ENGINE_ACCEPT": '["Apache-2.0"]'}
+    assert danqing("models", "pull", path, "--data", data, **accepted).returncode == 0
+    served = danqing("serve", "--profile", path, "--data", data, "--port", "0")
+    assert served.returncode == 2
+    assert "wants the licence 'Apache-2.0' accepted" in served.stderr

@@ -136,6 +136,28 @@ def test_a_module_is_sent_away_without_being_copied_back() -> None:
     assert residence.size == size_of(other)
 
 
+def test_a_module_that_could_not_be_brought_is_brought_anew() -> None:
+    module = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    own = [parameter.data_ptr() for parameter in module.parameters()]
+    left = [2]
+
+    def bring(tensor: torch.Tensor) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] == 0:
+            raise torch.OutOfMemoryError
+        return tensor.clone()
+
+    residence = Residence(size_of(module), bring)
+    residence.add("it", module)
+    probe = torch.ones(1, 8)
+    with pytest.raises(torch.OutOfMemoryError):
+        module(probe)
+    assert [parameter.data_ptr() for parameter in module.parameters()] == own
+    assert residence.size == 0
+    assert torch.isfinite(module(probe)).all()
+    assert not set(own) & {parameter.data_ptr() for parameter in module.parameters()}
+
+
 def test_a_module_that_never_fits_is_refused_by_name(folders: dict[str, Path]) -> None:
     residence = Residence(1000, lambda tensor: tensor)
     with pytest.raises(TooLarge, match="the thing"):

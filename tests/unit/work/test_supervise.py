@@ -173,3 +173,25 @@ async def test_nobody_is_blamed_for_a_silence_in_which_the_server_itself_was_sto
         await asyncio.sleep(0.05)
     await eventually(lambda: desk.buried)
     await supervisor.stop()
+
+
+async def test_each_device_has_a_worker_of_its_own_and_one_that_dies_does_not_touch_the_others() -> None:
+    def command(name: str) -> Sequence[str]:
+        return [sys.executable, "-S", "-c", OBEDIENT, name]
+
+    desk = FakeDesk()
+    supervisor = Supervisor({"gpu0": command, "gpu1": command}, desk, clock=RealClock())
+    supervisor.start()
+    try:
+        await eventually(lambda: all(one.pid is not None for one in supervisor.standing()))
+        first, second = (one.pid for one in supervisor.standing())
+        assert first is not None
+        assert second is not None
+        os.kill(first, 9)
+        await eventually(lambda: supervisor.standing()[0].restarts == 1)
+        assert [name.rpartition("-")[0] for name, _ in desk.buried] == ["gpu0"]
+        assert supervisor.standing()[1].pid == second
+        assert alive(second)
+    finally:
+        await supervisor.stop()
+    assert not alive(second)
