@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 
-from bench import alone, alone_1x, cancels, previews, serving, tasks
+from bench import alone, alone_1x, cancels, previews, serving, shared, tasks
 
 
 def commit() -> str:
@@ -25,11 +25,14 @@ def main() -> None:
     )
     figures: dict[str, float] = {}
     ratio = alone.measure() | alone_1x.measure()
+    together = shared.measure()
     figures.update(serving.measure())
     figures.update(tasks.measure())
     figures.update(cancels.measure())
     figures.update(previews.measure())
     figures |= {name: ratio[name] for name in ("alone_min_ratio", "alone_1x_ratio", "vae_ratio")}
+    figures |= {name: together[name] for name in shared.NAMES}
+    figures["prefix_first_step"] = ratio["known_first_step"]
     for name, value in figures.items():
         print(f"{name:24} {value}")
     print(f"load average at the end {os.getloadavg()[0]:.2f}")

@@ -55,6 +55,7 @@ def run_worker(
     profile = load_profile(profile_name).with_presets(settings.engine.presets)
 
     def opened() -> Opened:
+        megabytes = settings.engine.remember_mb
         calibration = settings.data / "calibration" / f"{profile.name}-{device}.json"
         engine = open_engine(
             profile,
@@ -64,6 +65,7 @@ def run_worker(
             calibration=calibration,
             lost=perish,
             weights=Weights(settings.weights),
+            remember=None if megabytes is None else megabytes * 1_000_000,
         )
         if settings.engine.previews:
             engine.prepare_previews(settings.data / "previews")

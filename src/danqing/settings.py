@@ -139,6 +139,13 @@ class Engine(Section):
         description="who is served next: promise (earliest promise that can be kept, fair between accounts), arrival, "
         "turn (round robin) or rest (shortest remaining time); danqing simulate compares them",
     )
+    remember_mb: int | None = Field(
+        None,
+        ge=0,
+        description="MB of the device's memory in which a checkpoint may keep what it made of inputs and prompts, for "
+        "later jobs of the same account; beside a card, four times that of main memory. 0 keeps nothing; default: a "
+        "twentieth of what is free, on a CPU no more than 268",
+    )
     previews: bool = Field(
         True,
         description="show pictures while they grow to whoever listens; never where finished ones are looked at before "

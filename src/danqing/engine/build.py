@@ -28,10 +28,12 @@ def open_engine(
     calibration: Path | None = None,
     lost: Callable[[str], None] | None = None,
     weights: Weights | None = None,
+    remember: int | None = None,
 ) -> StepEngine:
     """Load every checkpoint of the profile and return an idle engine. `threads` are torch's on a CPU (a setting of
     the whole process: call this in a process of the engine's own); `calibration` is the file where what is learned of
-    the device's speed is kept, `weights` the folder of pulled ones; `lost` is called when only a new process helps.
+    the device's speed is kept, `weights` the folder of pulled ones; each checkpoint may keep `remember` bytes of
+    inputs and prompts, None for what suits the device; `lost` is called when only a new process helps.
     Raises BadCheckpoint, or ValueError for an unknown device or policy."""
     if threads is not None:
         torch.set_num_threads(threads)
@@ -39,7 +41,7 @@ def open_engine(
     order = order_for(found.kind, policy)
     moving = residence_of(profile, found, weights)
     families = {
-        name: load_family(one, found, weights, residence=moving.get(name))
+        name: load_family(one, found, weights, remember=remember, residence=moving.get(name))
         for name, one in profile.checkpoints.items()
     }
     room = make_room(found.kind, promised=max((one.limit for one in moving.values()), default=0))

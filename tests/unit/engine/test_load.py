@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from danqing.engine.build import open_engine, order_for
+from danqing.engine.cache import Budget
 from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.load import BadCheckpoint, Device, check_folder, load_family
 from danqing.engine.memory import find_device, make_room
@@ -103,3 +104,10 @@ def test_only_families_import_the_model_libraries_and_only_when_one_is_wanted(na
     named |= {one.name for node in tree.body if isinstance(node, ast.Import) for one in node.names}
     assert not {word.split(".")[0] for word in named} & {"diffusers", "transformers", "torchvision"}
     assert "danqing.engine.families.qwen_image_21" not in named
+
+
+def test_how_much_may_be_remembered_is_what_was_asked_for_or_suits_the_device() -> None:
+    card, laptop = Device("cuda", "a card", 80 << 30, 40 << 30), Device("cpu", "cores", 8 << 30, 2 << 30)
+    assert card.keep() == Budget(2 << 30, 8 << 30)
+    assert (card.keep(5), card.keep(0)) == (Budget(5, 20), Budget())
+    assert (laptop.keep(), laptop.keep(7)) == (Budget((2 << 30) // 20, 0), Budget(7, 0))
