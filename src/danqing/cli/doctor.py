@@ -32,7 +32,7 @@ PARTS = (
 )
 ROOM_WANTED = 1 << 30
 GIB = 1 << 30
-REAL_WEIGHTS = 40 * GIB  # bf16 of a 7 B denoiser, an 8 B encoder and the VAE, with room for activations
+REAL_WEIGHTS = 46_000_000_000  # a transformer of 20.4 B numbers in bf16, and what works need beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,10 @@ def _device(wanted: str) -> Iterator[Finding]:
         return
     yield Finding("ok", "device", f"{device.kind}: {device.name}, {device.memory / GIB:.0f} GiB")
     if device.kind == "cuda" and device.memory >= REAL_WEIGHTS:
-        yield Finding("note", "fits", "a profile with real Qwen-Image-2.1 weights: docs/howto/profiles.md")
+        yield Finding("note", "fits", "the profile qwen-apache, for photographs: docs/howto/gpu.md")
     else:
         yield Finding(
-            "note", "fits", "the bundled miniature; real weights of this layout want a GPU with 40 GiB"
+            "note", "fits", "the bundled miniature; qwen-apache wants a GPU of 48 GB, or of 32 GB with float8"
         )
 
 
