@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 
-from bench import alone, alone_1x, cancels, previews, serving, shared, tasks
+from bench import alone, alone_1x, cancels, memory, previews, promises, serving, shared, tasks
 
 
 def commit() -> str:
@@ -26,6 +26,8 @@ def main() -> None:
     figures: dict[str, float] = {}
     ratio = alone.measure() | alone_1x.measure()
     together = shared.measure()
+    figures.update(promises.measure())
+    figures.update(memory.measure())
     figures.update(serving.measure())
     figures.update(tasks.measure())
     figures.update(cancels.measure())

@@ -305,3 +305,17 @@ async def test_figures_count_jobs_by_state_and_the_age_of_the_oldest(
     assert (figures["running"], figures["queued"], figures["queue_length"]) == (1, 2, 2)
     assert figures["oldest_queued_seconds"] == 20
     assert figures.keys() == empty.keys()
+
+
+async def test_one_tenant_leaves_places_of_a_worker_to_others(store: JobStore) -> None:
+    for place in range(20):
+        await store.submit("flood", draft(f"flood {place}"))
+    first = await store.news("w1", room=16, seconds=0)
+    assert len(first.leases) == 12
+    assert (await store.news("w1", room=4, seconds=0)).leases == ()
+    await store.submit("single", draft("mine"))
+    (mine,) = (await store.news("w1", room=4, seconds=0)).leases
+    assert mine.job_id == "mine"
+    await store.release(first.leases[0].token)
+    assert len((await store.news("w1", room=4, seconds=0)).leases) == 1
+    assert len((await store.news("w2", room=16, seconds=0)).leases) == 8

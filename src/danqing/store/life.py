@@ -8,6 +8,7 @@ transaction is committed.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -47,6 +48,8 @@ class Rules:
     """Open jobs of one tenant."""
     quarantine_seconds: float = 3600.0
     """How long a request that crashed its workers to the limit is refused when it comes again."""
+    most_of_one: int = 12
+    """Jobs of one tenant that a worker holds at once: of its 16 places some are left to others."""
     sweep_rows: int = 200
     """At most so many rows a transaction, so that a sweep does not keep submits waiting."""
 
@@ -256,8 +259,10 @@ def claim(conn: Connection, worker: str, room: int, at: Moment) -> Outcome[tuple
     news = _News()
     leases: list[Lease] = []
     limits = {"attempts": at.rules.attempts, "crashes": at.rules.crashes}
+    held = Counter(row["tenant"] for row in conn.execute(*statements.find_worker(worker)).mappings())
     while len(leases) < room:
-        row = conn.execute(*statements.next_job(at.now, at.run, **limits)).mappings().first()
+        full = [tenant for tenant, jobs in held.items() if jobs >= at.rules.most_of_one]
+        row = conn.execute(*statements.next_job(at.now, at.run, **limits, without=full)).mappings().first()
         if row is None:
             break
         taken_over = row["state"] == "running"
@@ -265,6 +270,7 @@ def claim(conn: Connection, worker: str, room: int, at: Moment) -> Outcome[tuple
             news.dropped.append((row["lease_worker"], row["lease_token"]))
         lease = rows.read_lease(row, secrets.token_hex(16), row["attempt"] + 1)
         leases.append(lease)
+        held[lease.tenant] += 1
         values = {
             "attempt": lease.attempt,
             "crash_count": row["crashes_now"] if taken_over else row["crash_count"],

@@ -263,12 +263,14 @@ def add_input(values: dict[str, Any]) -> Insert:
 
 
 @verb
-def next_job(now: float, run: str, *, attempts: int, crashes: int) -> Select[Any]:
-    """The first job a worker may have: queued, or lapsed with an attempt left. One walk along the open index."""
+def next_job(now: float, run: str, *, attempts: int, crashes: int, without: Sequence[str]) -> Select[Any]:
+    """The first job a worker may have, of other tenants than these: queued, or lapsed with an attempt left. One walk
+    along the open index."""
     worth = and_(lapsed(now), job.c.attempt < attempts, crashes_now(run) < crashes)
     return (
         select(job, crashes_now(run).label("crashes_now"))
         .where(_OPEN, job.c.deadline > now, or_(job.c.state == "queued", worth))
+        .where(job.c.tenant.not_in(without))
         .order_by(job.c.rank, job.c.created)
         .limit(1)
     )

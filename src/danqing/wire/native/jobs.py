@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -88,18 +88,15 @@ async def _found(request: Request, desk: Desk, job_id: str) -> tuple[Caller, Job
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """A job as it stands. `links` are those of its pictures that are stored, by place."""
+    """A job as it stands. `links` are those of its pictures that are stored, by place; `eta` the predicted
+    seconds until it is done, None where nobody can say."""
 
     job: Job
     state: State
     progress: Progress
     links: Mapping[int, str]
     position: int | None = None
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds until the job is done, as they are predicted; None where nobody can say."""
-        return self.progress.left if self.state is State.RUNNING else None
+    eta: float | None = None
 
     @property
     def begun(self) -> bool:
@@ -124,17 +121,17 @@ async def _now(request: Request, desk: Desk, caller: Caller, job: Job) -> Now:
     the row; else the row is read."""
     seen = desk.board.get(job.id)
     if seen is not None and seen.outcome is None and not final(job.state):
-        images = desk.board.pictures(job.id)
-        return Now(
-            job, State.RUNNING, seen, {place: desk.link(request, one) for place, one in images.items()}
-        )
+        links = {place: desk.link(request, one) for place, one in desk.board.pictures(job.id).items()}
+        eta = await desk.left(replace(job, state=State.RUNNING))
+        return Now(job, State.RUNNING, seen, links, eta=eta)
     job = await desk.store.get(caller.tenant, job.id) or job
     known = seen or Progress(job.step, job.steps)
     if final(job.state):
         return Now(job, job.state, known, _delivered(request, desk, job))
     if job.state is State.RUNNING:
-        return Now(job, job.state, known, {})
-    return Now(job, job.state, Progress(), {}, await desk.store.position(caller.tenant, job.id))
+        return Now(job, job.state, known, {}, eta=await desk.left(job))
+    position = await desk.store.position(caller.tenant, job.id)
+    return Now(job, job.state, Progress(), {}, position, await desk.left(job))
 
 
 def _delivered(request: Request, desk: Desk, job: Job) -> dict[int, str]:
@@ -202,7 +199,8 @@ class Teller:
         """The frames that bring the listener up to date; the last one of a stream is `end`."""
         if now.state in (State.ACCEPTED, State.QUEUED):
             self._told.pop("started", None)
-            yield from self._new("queued", {"position": now.position, "eta": now.eta})
+            queued = {"position": now.position, "eta": now.eta}
+            yield from self._new("queued", queued, key=(now.position, now.eta is None))
         elif now.state is State.RUNNING:
             self._told.pop("queued", None)
             yield from self._new("started", {})
