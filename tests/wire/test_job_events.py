@@ -7,6 +7,7 @@ import base64
 import io
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -347,3 +348,32 @@ async def test_a_job_as_it_stands(house: House) -> None:
     told = await standing()
     assert (told["state"], told["eta"]) == ("succeeded", None)
     assert [image["index"] for image in told["images"]] == [1]
+
+
+async def test_a_job_that_waits_is_told_when_it_will_be_done_and_again_when_that_moved(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "QUEUE_SECONDS", 0.02)
+    job = await task_id(house)
+
+    class Foreteller:
+        ends = 40.0
+
+        async def left(self, job_id: str) -> float | None:
+            assert job_id == job
+            return self.ends
+
+    house.desk = replace(house.desk, outlook=Foreteller())  # type: ignore[arg-type]
+    listener = Listener(house, job)
+    await listener.until(lambda: ("queued", {"position": 1, "eta": 40.0}) in listener.events)
+    Foreteller.ends = 39.5
+    await asyncio.sleep(0.1)
+    Foreteller.ends = 30.0
+    await listener.until(lambda: listener.events[-1] == ("queued", {"position": 1, "eta": 30.0}))
+    assert [told["eta"] for _, told in listener.events if told["eta"] is not None] == [40.0, 30.0]
+    await claimed(house, job)
+    house.desk.board.see(job, 0, 8, None)
+    await listener.hears("step")
+    assert listener.events[-1][1] == {"step": 0, "steps": 8, "eta": 30.0}
+    listener.leave()
+    await listener.end()

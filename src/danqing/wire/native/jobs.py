@@ -10,6 +10,7 @@ that reads slowly is told the newest and costs no memory: nothing is queued for 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from danqing.core.errors import NoSuchRoute
+from danqing.core.errors import NoSuchRoute, Unavailable
 from danqing.core.job import Job, State, final
 from danqing.intake.keys import Caller
 from danqing.lease.board import Progress, Tale
@@ -95,8 +96,9 @@ class Now:
     state: State
     progress: Progress
     links: Mapping[int, str]
-    position: int | None = None
     eta: float | None = None
+    """Seconds until the job is done, as they are predicted; None where nobody can say."""
+    position: int | None = None
 
     @property
     def begun(self) -> bool:
@@ -122,16 +124,15 @@ async def _now(request: Request, desk: Desk, caller: Caller, job: Job) -> Now:
     seen = desk.board.get(job.id)
     if seen is not None and seen.outcome is None and not final(job.state):
         links = {place: desk.link(request, one) for place, one in desk.board.pictures(job.id).items()}
-        eta = await desk.left(replace(job, state=State.RUNNING))
-        return Now(job, State.RUNNING, seen, links, eta=eta)
+        return Now(job, State.RUNNING, seen, links, await desk.left(replace(job, state=State.RUNNING)))
     job = await desk.store.get(caller.tenant, job.id) or job
     known = seen or Progress(job.step, job.steps)
     if final(job.state):
         return Now(job, job.state, known, _delivered(request, desk, job))
     if job.state is State.RUNNING:
-        return Now(job, job.state, known, {}, eta=await desk.left(job))
+        return Now(job, job.state, known, {}, await desk.left(job))
     position = await desk.store.position(caller.tenant, job.id)
-    return Now(job, job.state, Progress(), {}, position, await desk.left(job))
+    return Now(job, job.state, Progress(), {}, await desk.left(job), position)
 
 
 def _delivered(request: Request, desk: Desk, job: Job) -> dict[int, str]:
@@ -168,6 +169,8 @@ async def _told(request: Request, desk: Desk, caller: Caller, job: Job) -> Async
                 if quiet >= QUIET_SECONDS:
                     quiet = 0.0
                     yield _BEAT
+        except Unavailable:  # the store is closed: the service stops, and the stream with it
+            return
         finally:
             for end in ends:
                 end.cancel()
@@ -186,6 +189,11 @@ async def _left(request: Request) -> None:
         pass
 
 
+def _about(eta: float | None) -> int | None:
+    """An end as far as it is worth telling anew: to a tenth of what is left, and not below a second."""
+    return None if eta is None else round(math.log(max(eta, 1.0)) / math.log(1.1))
+
+
 @dataclass(slots=True)
 class Teller:
     """What one stream has told last, and the frames of what is new since."""
@@ -199,17 +207,14 @@ class Teller:
         """The frames that bring the listener up to date; the last one of a stream is `end`."""
         if now.state in (State.ACCEPTED, State.QUEUED):
             self._told.pop("started", None)
-            queued = {"position": now.position, "eta": now.eta}
-            yield from self._new("queued", queued, key=(now.position, now.eta is None))
+            told = {"position": now.position, "eta": now.eta}
+            yield from self._new("queued", told, key=(now.position, _about(now.eta)))
         elif now.state is State.RUNNING:
             self._told.pop("queued", None)
             yield from self._new("started", {})
         if now.begun:
             step = {"step": now.progress.step, "steps": now.progress.steps}
-            about = (
-                None if now.eta is None else int(now.eta)
-            )  # so that the seconds alone tell at most one a second
-            yield from self._new("step", {**step, "eta": now.eta}, key=(*step.values(), about))
+            yield from self._new("step", {**step, "eta": now.eta}, key=(*step.values(), _about(now.eta)))
         yield from self._pictures(now, tale)
         if final(now.state):
             images = [self._link(place, link) for place, link in sorted(now.links.items())]
