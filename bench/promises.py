@@ -1,12 +1,12 @@
 """Are promises kept? The engine under replayed loads: who is done on time, whose foretold end holds, and the shares.
 
-    python -m bench.promises [--requests 300] [--foretold 200] [--scale 1.0]
+    python -m bench.promises [--requests 300] [--foretold 200]
 
 The real engine on a tiny checkpoint, torch on one thread; costs are calibrated by what runs before. The clock is the
 processor's, which on one thread is the time on a quiet machine whatever else runs; while nobody has work it is set
 forward to the next arrival. Kinds of requests differ in their numbers of steps, so that they take 1, 20 and 55 times
-what the shortest takes. Ends foretold are measured on a paced clock besides (`Paced`), and shares only there: over 60
-seconds of it. The last line is JSON."""
+what the shortest takes. Ends foretold of requests over a second, and shares over 60 seconds, are measured on a paced
+clock (`Paced`), which needs no such time to pass. The last line is JSON."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ SEED = 20261121
 UNITS = {"short": (0.6, 1.0, 0), "middle": (0.3, 20.0, 0), "long": (0.1, 55.0, 3)}
 """A kind's share of the traffic, its length in the shortest one's, and its inputs."""
 SHORT_STEPS = 4
+STEP_SECONDS = 0.3
+"""Of the paced clock: the shortest request takes over a second."""
 
 
 class Watch:
@@ -69,8 +71,8 @@ class Paced(Watch):
 
 class PacedFamily(QwenImage21):
     """The tiny checkpoint, each unit of which takes its operations over a throughput, give or take a hundredth: as
-    much as steps vary on a GPU. A step without inputs takes 50 ms, and operations of other stages a 25th of a step's:
-    in a checkpoint this small, encoder and autoencoder would weigh most."""
+    much as steps vary on a GPU. A step without inputs takes `STEP_SECONDS`, operations of other stages a 25th of a
+    step's: in a checkpoint this small, encoder and autoencoder would weigh most."""
 
     def __init__(self, folder: Path, watch: Paced) -> None:
         super().__init__(folder, torch.device("cpu"), torch.float32)
@@ -78,7 +80,11 @@ class PacedFamily(QwenImage21):
 
     def _pace(self, plan: Plan, stage: Stage, lanes: int = 1) -> None:
         step = self.bill(_bare(plan), Stage.STEP).flops
-        seconds = self.bill(plan, stage, lanes).flops / step * (0.05 if stage is Stage.STEP else 0.002)
+        seconds = (
+            self.bill(plan, stage, lanes).flops
+            / step
+            * (STEP_SECONDS if stage is Stage.STEP else STEP_SECONDS / 25)
+        )
         self._watch.put(seconds * self._dice.gauss(1.0, 0.01))
 
     def encode(self, plan: Plan) -> Any:
@@ -227,9 +233,7 @@ def percentile(values: Sequence[float], part: float = 0.95) -> float:
 
 def mixed(place: Place, count: int) -> dict[str, float]:
     """The mixed load, by promise and in order of arrival, in the engine and on paper."""
-    solo = {kind: place.alone(kind) for kind in UNITS}
-    kinds = {kind: share for kind, (share, _, _) in UNITS.items()}
-    trace = poisson(count, kinds, mean_of(kinds, solo))
+    solo, trace = asked(place, count)
     figures: dict[str, float] = {}
     errors = []
     print(f"{'policy':<10}{'on time':>9}{'on paper':>10}   of {count}; alone:", end=" ")
@@ -255,9 +259,8 @@ def mixed(place: Place, count: int) -> dict[str, float]:
 
 
 def foretold(place: Place, count: int) -> dict[str, float]:
-    """Requests over a second, at the same load: does what was said hold?"""
-    solo = {kind: place.alone(kind, 3) for kind in OVER}
-    trace = poisson(count, OVER, mean_of(OVER, solo))
+    """The same mix, every request of which takes over a second of a paced clock: does what was said hold?"""
+    solo, trace = asked(place, count)
     played = place.play("promise", trace)
     start, admission = missed(played)
     print(
@@ -270,8 +273,11 @@ def foretold(place: Place, count: int) -> dict[str, float]:
     return {"eta_start_p95": round(start, 4), "eta_admission_p95": round(admission, 4)}
 
 
-OVER = {"one": 0.5, "one and a half": 0.3, "two": 0.2}
-"""The kinds of requests over a second, by share."""
+def asked(place: Place, count: int) -> tuple[dict[str, float], list[Sent]]:
+    """What each kind takes alone, and the mixed load."""
+    solo = {kind: place.alone(kind) for kind in UNITS}
+    kinds = {kind: share for kind, (share, _, _) in UNITS.items()}
+    return solo, poisson(count, kinds, mean_of(kinds, solo))
 
 
 def fair(place: Place, window: float) -> dict[str, float]:
@@ -283,9 +289,9 @@ def shared(place: Place, window: float) -> float:
     """The share of predicted cost of either tenant that is farthest from half, over any `window` seconds."""
     engine = place.engine("promise")
     engine.listen(lambda _: None)
-    for number in range(400):
+    for number in range(8):
         engine.put(place.work(f"ann {number}", "middle", "ann"))
-        engine.put(place.work(f"bob {number}", "short", "bob"))
+        engine.put(place.work(f"bob {number}", "long", "bob"))
     booked: list[tuple[float, str, float]] = []
     charge = engine.shares.charge
 
@@ -308,7 +314,7 @@ def shared(place: Place, window: float) -> float:
     return round(worst, 4)
 
 
-def single(place: Place, times: int = 8) -> float:
+def single(place: Place, times: int = 5) -> float:
     """How many times its own time one takes that sends singly, at most, while another keeps 20 waiting."""
     solo = place.alone("middle")
     engine, done, numbers = place.engine("promise"), list[str](), iter(range(1_000_000))
@@ -332,49 +338,41 @@ def single(place: Place, times: int = 8) -> float:
     return round(max(stretches), 3)
 
 
-def fitted(place: Place, scale: float) -> Place:
-    """Numbers of steps that take 1, 20 and 55 times as long, and 1, 1.5 and 2 seconds, as measured here and now."""
-    place.steps |= {"short": SHORT_STEPS, "middle": 40, "long": 40, **dict.fromkeys(OVER, 40)}
+def fitted(place: Place) -> Place:
+    """With numbers of steps that take 1, 20 and 55 times as long, as measured here and now."""
+    place.steps |= {"short": SHORT_STEPS, "middle": 40, "long": 40}
     place.inputs |= {kind: given for kind, (_, _, given) in UNITS.items()}
-    place.inputs |= dict(zip(OVER, (0, 1, 3), strict=True))
     for kind in (*place.steps, *place.steps):
         place.alone(kind, 1)
     short = place.alone("short", 9, best=True)
-    wanted = {kind: length * short for kind, (_, length, _) in UNITS.items()}
-    wanted |= dict(zip(OVER, (1.05 * scale, 1.5 * scale, 2.0 * scale), strict=True))
-    for kind in ("middle", "long", *OVER):
+    for kind in ("middle", "long"):
         few = place.alone(kind, best=True)
         place.steps[kind] = 80
         many = place.alone(kind, best=True)
         step = (many - few) / 40
-        place.steps[kind] = max(2, round(40 + (wanted[kind] - few) / step))  # a schedule needs two steps
+        wanted = UNITS[kind][1] * short
+        place.steps[kind] = max(2, round(40 + (wanted - few) / step))  # a schedule needs two steps
     return place
 
 
-def measure(*, requests: int = 300, told: int = 200, scale: float = 1.0) -> dict[str, float]:
+def measure(*, requests: int = 300, told: int = 200) -> dict[str, float]:
     """The figures by name; tables on the way. Sets torch to one thread."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as spare:
         folder, watch = tiny_checkpoint(Path(spare)), Paced()
         place = Place(QwenImage21(folder, torch.device("cpu"), torch.float32))
         slow = Place(PacedFamily(folder, watch), watch=watch)
-    place = fitted(place, scale)
-    figures = mixed(place, requests) | foretold(place, told)
+    figures = mixed(fitted(place), requests)
     print("on a clock on which every unit takes what it should, give or take a hundredth:")
-    paced = fitted(slow, 1.0)
-    figures |= {f"paced_{name}": value for name, value in foretold(paced, told).items()}
-    return figures | fair(paced, 60.0)
+    return figures | foretold(fitted(slow), told) | fair(slow, 60.0)
 
 
 def main() -> None:
     read = argparse.ArgumentParser()
     read.add_argument("--requests", type=int, default=300)
     read.add_argument("--foretold", type=int, default=200)
-    read.add_argument(
-        "--scale", type=float, default=1.0, help="of the requests over a second; for a quick look"
-    )
-    asked = read.parse_args()
-    print(json.dumps(measure(requests=asked.requests, told=asked.foretold, scale=asked.scale)))
+    given = read.parse_args()
+    print(json.dumps(measure(requests=given.requests, told=given.foretold)))
 
 
 if __name__ == "__main__":
