@@ -26,6 +26,8 @@ from tests.wire.house import House
 from tests.wire.test_behaviour import Caller, waiting_caller
 
 REQUEST = "00000000-0000-4000-8000-000000000001"
+PATIENCE = 30.0
+"""Seconds: a busy machine is no fault."""
 SYNTHESIS = "/api/v1/services/aigc/text2image/image-synthesis"
 
 
@@ -59,7 +61,7 @@ class Listener(Caller):
         return [name for name, _ in self.events]
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not holds():  # noqa: ASYNC110 (what a client sees, no event)
                 await asyncio.sleep(0.005)
 
@@ -67,7 +69,7 @@ class Listener(Caller):
         await self.until(lambda: self.names.count(name) >= times)
 
     async def end(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await self.task
 
 
@@ -92,7 +94,7 @@ def shown(index: int, step: int, shade: int = 128) -> Shown:
 
 async def claimed(house: House, job: str) -> str:
     """A worker has the job; its token."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not (leases := (await house.store.news("worker-9", room=1, seconds=1)).leases):
             pass
     (lease,) = leases
@@ -318,7 +320,7 @@ async def test_a_job_as_it_stands(house: House) -> None:
         assert answer.status_code == 200
         return dict(answer.json())
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (await standing())["state"] != "queued":  # noqa: ASYNC110 (what a client sees, no event)
             await asyncio.sleep(0.005)
     waiting = await standing()
