@@ -30,10 +30,12 @@ from danqing.core.events import (
     Stepped,
     Work,
 )
+from danqing.core.job import Contract, Quality
 from danqing.core.raster import Raster, Size
 
 MODES = ("ok", "slow", "fail", "nan", "oom", "fewer", "other", "abort", "hang")
 SLOW_STEP = 0.2
+QUALITY = Quality(Contract.EXACT, "fake", "default", 4)
 PREVIEW = Size(64, 48)
 
 
@@ -117,7 +119,7 @@ class FakeEngine:
                 self._hear(Stepped(work.token, done, total, left=0.01 * (total - done)))
             size = Size(work.size.width + 1, work.size.height) if mode == "other" else work.size
             self._hear(ImageReady(work.token, index, picture(work.seed + index, size)))
-        self._hear(Finished(work.token, time.monotonic() - began))
+        self._hear(Finished(work.token, time.monotonic() - began, QUALITY))
 
     def _misbehave(self, work: Work, mode: str, step: int) -> None:
         if step < self.steps // 2:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from danqing.core.errors import Fault
+from danqing.core.job import Quality
 from danqing.core.order import Knob, no_knobs
 from danqing.core.raster import Raster, Size
 
@@ -83,10 +84,11 @@ class ImageReady:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Every picture was delivered; `seconds` of engine time were spent on it."""
+    """Every picture was delivered; `seconds` of engine time were spent on it. `quality` is how it was made."""
 
     token: str
     seconds: float
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,14 +74,34 @@ class Image:
     digest: str
 
 
+class Contract(StrEnum):
+    """What a picture is beside the one that the checkpoint's own pipeline makes of the same order and seed."""
+
+    EXACT = "exact"
+    """That one, up to the rounding of sums taken in another order: no step is skipped and none is approximated. There
+    is no other; fewer steps are a preset, which has a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How pictures were made: under which contract, by which checkpoint and preset of the profile, in how many steps
+    each."""
+
+    contract: Contract
+    checkpoint: str
+    preset: str
+    steps: int
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What the worker has to say beside the pictures. `prompt` is the text they were drawn from, where the caller's own
     was rewritten; `texts` are (place, text), in order: each stands before the picture of that place, or, where the
-    place is the number of pictures, after the last."""
+    place is the number of pictures, after the last. `quality` is how they were made; None where nobody said."""
 
     prompt: str | None = None
     texts: tuple[tuple[int, str], ...] = ()
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,7 +262,7 @@ class StepEngine:
         family = self._families[preset.checkpoint]
         if len(work.inputs) > family.most_inputs:
             why = f"what stands behind {work.model} here looks at {family.most_inputs} input pictures at most"
-            self._hear(Failed(work.token, EngineFailed(why)))
+            self._say(Failed(work.token, EngineFailed(why)))
             return
         made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
         running = Running(made, preset.checkpoint, family, arrived, arrived, family.steps(made))
@@ -405,8 +405,11 @@ class StepEngine:
         """Before the step itself is told, so that whoever hears of it can have its preview."""
         if self.viewfinder is not None:
             sights = [Sight(picture.index, picture.lane, picture.done) for picture in pictures]
-            seen = self.viewfinder.look(running.checkpoint, running.plan, sights)
-            if seen is not None:
+            finder = self.viewfinder
+            seen = tried(lambda: finder.look(running.checkpoint, running.plan, sights))
+            if isinstance(seen, Mishap):  # nobody's picture needs it
+                _log.warning("no preview", lease=running.token, why=seen.why)
+            elif seen is not None:
                 self._say(seen)
 
     def _mend(self, running: Running, mishap: Mishap, stage: Stage) -> None:
@@ -485,7 +488,7 @@ class StepEngine:
             left = self._left(running) if foretold is None else foretold
             self._say(Stepped(running.token, running.stepped, total, left))
         if not running.pictures:
-            self._drop(running.token, Finished(running.token, running.seconds))
+            self._drop(running.token, Finished(running.token, running.seconds, running.quality))
 
     def _foretell(self, *, fresh: bool, but: Running | None = None) -> None:
         """Look ahead, if there is time for it, and tell whose end moved by a twentieth of what is left. `but` hears

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from danqing.core.job import Contract, Quality
 from danqing.engine.families.contract import Family, Plan
 from danqing.schedule.cost import Stage
 
@@ -42,6 +43,11 @@ class Running:
     """See `Lane.promised`."""
     told: float | None = None
     """The end that was foretold last, on the engine's clock."""
+
+    @property
+    def quality(self) -> Quality:
+        """How its pictures are made."""
+        return Quality(Contract.EXACT, self.checkpoint, self.plan.preset, self.steps)
 
     @property
     def token(self) -> str:

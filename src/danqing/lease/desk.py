@@ -405,7 +405,8 @@ class Desk:
         if hand is not None and set(hand.images) >= (places := _delivered(hand.brief, ask)):
             hand.doubtful = True
             lost = {one.place: one.fault.fault() for one in ask.lost}
-            said = Said(ask.prompt, tuple((text.place, text.text) for text in ask.texts))
+            texts = tuple((text.place, text.text) for text in ask.texts)
+            said = Said(ask.prompt, texts, ask.quality)
             return await self._store.succeed(ask.token, [hand.images[i] for i in sorted(places)], lost, said)
         job = await self._store.leased(ask.token)
         if job is None:  # holds nothing: the store tells a lost answer from a lost lease, and charges nobody

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import orjson
 
 from danqing.core.errors import Fault, restore
-from danqing.core.job import Closing
+from danqing.core.job import Closing, Quality
 from danqing.core.texts import sayable
 from danqing.core.writing import Panel
 
@@ -202,7 +202,7 @@ class End:
     """The end of an attempt. `fault` goes with `failed` only; `lost`, `made`, `prompt` and `texts` with `succeeded`
     only. `made` is the number of places where that is smaller than ordered (an order may be an upper bound), `prompt`
     what was drawn instead of the caller's, `texts` stand between the pictures. `seconds` of engine time were spent;
-    `wall` seconds passed between the claim and the last stored picture."""
+    `wall` seconds passed between the claim and the last stored picture. `quality` is how a success was made."""
 
     token: str
     outcome: Outcome
@@ -213,6 +213,7 @@ class End:
     made: int | None = None
     prompt: str | None = None
     texts: tuple[Text, ...] = ()
+    quality: Quality | None = None
 
     def __post_init__(self) -> None:
         if (self.fault is not None) != (self.outcome is Outcome.FAILED):

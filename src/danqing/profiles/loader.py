@@ -29,6 +29,8 @@ BUNDLED = "bundled:"
 """Sources with this prefix name a data folder of this package, such as `bundled:miniature`."""
 
 _EVERY = "*"
+UNNAMED = "default"
+"""What the preset of a profile is called that gives it no name."""
 _ID = re.compile(r"(modelscope:)?[0-9A-Za-z][\w.-]*/[0-9A-Za-z][\w.-]*")
 
 
@@ -134,7 +136,7 @@ class Preset:
     """How one API name is run. `guidance` above 1 doubles the cost of a step: it steers away from `negative`, or from a
     neutral prompt where that is empty; `guidance_negative` is used instead when a negative prompt is given. `adapter`
     names one of the checkpoint's. `edits` is how calls with input pictures are run, where that is not the same;
-    `relation` is that of this name, where it is not the checkpoint's."""
+    `relation` is that of this name, where it is not the checkpoint's. `name` is what the record of a job calls it."""
 
     checkpoint: str
     steps: int
@@ -144,6 +146,7 @@ class Preset:
     negative: str = ""
     edits: Preset | None = None
     relation: Relation | None = None
+    name: str = UNNAMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,9 +315,9 @@ def _adapter(name: str, table: dict[str, Any]) -> Adapter:
 
 
 def _named(name: str, table: dict[str, Any]) -> Preset:
-    if set(table) & {"edits", "relation"}:
+    if set(table) & {"edits", "relation", "name"}:
         raise BadProfile(f"preset {name!r}: edits and relation belong to the models that use it")
-    return _preset(name, table)
+    return replace(_preset(name, table), name=name)
 
 
 def _model(model: str, table: dict[str, Any], presets: dict[str, Preset]) -> Preset:

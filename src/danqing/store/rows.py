@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from danqing.core.errors import Fault, restore
-from danqing.core.job import Arrival, Image, Job, Lease, Said, State
+from danqing.core.job import Arrival, Contract, Image, Job, Lease, Quality, Said, State
 from danqing.core.keys import Account, ApiKey
 from danqing.core.order import Brief, Mask, Order, Remote, Taken, Uploaded
 from danqing.core.raster import Size
@@ -103,13 +103,19 @@ def read_lost(text: str | None) -> dict[int, Fault]:
 
 def said_text(said: Said) -> str | None:
     """What the worker said, as ASCII JSON; None for nothing."""
-    return None if said == Said() else json.dumps({"prompt": said.prompt, "texts": said.texts})
+    if said == Said():
+        return None
+    quality = None if said.quality is None else asdict(said.quality)
+    return json.dumps({"prompt": said.prompt, "texts": said.texts, "quality": quality})
 
 
 def read_said(text: str | None) -> Said:
     """The inverse of `said_text`."""
     told = json.loads(text or "{}")
-    return Said(told.get("prompt"), tuple((place, words) for place, words in told.get("texts", ())))
+    texts = tuple((place, words) for place, words in told.get("texts", ()))
+    made = told.get("quality")
+    quality = None if made is None else Quality(**{**made, "contract": Contract(made["contract"])})
+    return Said(told.get("prompt"), texts, quality)
 
 
 def images_text(images: Iterable[Image]) -> str:

@@ -74,10 +74,14 @@ async def deliver(making: Making, client: Shelf, now: Callable[[], float]) -> En
                     lost[index] = fault
             case Finished() if lost and not delivered:
                 return withheld(token, lost)
-            case Finished(seconds=seconds) if len(delivered) + len(lost) == making.lease.brief.count:
+            case Finished(seconds=seconds, quality=quality) if (
+                len(delivered) + len(lost) == making.lease.brief.count
+            ):
                 without = tuple(Lost(place, Wrong.of(lost[place])) for place in sorted(lost))
                 wall = now() - making.claimed
-                return End(token, Outcome.SUCCEEDED, seconds=seconds, wall=wall, lost=without)
+                return End(
+                    token, Outcome.SUCCEEDED, seconds=seconds, wall=wall, lost=without, quality=quality
+                )
             case Finished():
                 return failed(
                     token, EngineFailed(f"{len(delivered)} of {making.lease.brief.count} pictures came")

@@ -86,11 +86,13 @@ async def perform(making: Making, work: Work, panels: Sequence[Panel], stage: St
     reference: Raster | None = None
     lost: dict[int, Fault] = {}
     seconds = 0.0
+    quality = None
     for place, panel in enumerate(panels):
         one = _one(work, place, panel, reference if len(work.inputs) < stage.most_inputs else None)
         shelf = _Part(stage.shelf, work.token, place)
         end = await _made(making, one, counting, place, stage=replace(stage, shelf=shelf))
         seconds += end.seconds
+        quality = quality or end.quality
         if end.fault is not None and isinstance(fault := end.fault.fault(), WITHHELD):
             lost[place] = fault
         elif end.outcome is not Outcome.SUCCEEDED:
@@ -106,6 +108,7 @@ async def perform(making: Making, work: Work, panels: Sequence[Panel], stage: St
         lost=tuple(Lost(place, Wrong.of(fault)) for place, fault in lost.items()),
         made=len(panels) if len(panels) < making.lease.brief.count else None,
         texts=tuple(Text(place, panel.text) for place, panel in enumerate(panels) if panel.text),
+        quality=quality,
     )
 
 

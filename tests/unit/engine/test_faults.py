@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, ImageReady, Started, Stepped, Work
@@ -270,6 +271,54 @@ def test_a_step_together_that_breaks_off_is_done_one_by_one(house: House, what: 
     for work in COMPANY:
         [raster] = [event.raster for event in made.of(ImageReady, work.token)]
         assert difference(raster, alone[work.token][0]) <= 1
+
+
+def test_a_step_that_breaks_off_between_two_lanes_moves_neither(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {work.token: house.alone(work) for work in COMPANY}
+    made = together(house)
+    made.start(*COMPANY)
+    step, moved = FlowMatchEulerDiscreteScheduler.step, [0, 0]
+    units = house.family.step
+
+    def counted(plan: Any, lanes: Any) -> None:
+        moved[0] = len(lanes)
+        units(plan, lanes)
+
+    def breaking(scheduler: Any, *given: Any, **more: Any) -> Any:
+        if moved[0] == 3:
+            moved[1] += 1
+            if moved[1] == 5:  # the second lane of the second step together
+                raise MemoryError
+        return step(scheduler, *given, **more)
+
+    monkeypatch.setattr(house.family, "step", counted)
+    monkeypatch.setattr(FlowMatchEulerDiscreteScheduler, "step", breaking)
+    made.turn()
+    assert moved[1] > 5
+    assert not made.of(Failed)
+    for work in COMPANY:
+        [raster] = [event.raster for event in made.of(ImageReady, work.token)]
+        assert difference(raster, alone[work.token][0]) <= 1
+
+
+def test_a_preview_that_cannot_be_made_ends_nobody(house: House) -> None:
+    work = make_work("a")
+    alone = house.alone(work)
+    made = house.crank()
+
+    class Blind:
+        def look(self, *_: Any) -> None:
+            raise torch.OutOfMemoryError("no room for a map")
+
+        def __getattr__(self, _name: str) -> Any:
+            return lambda *_: None
+
+    made.engine.viewfinder = Blind()  # type: ignore[assignment]
+    made.start(work)
+    made.turn()
+    assert [event.raster for event in made.of(ImageReady, "a")] == alone
 
 
 def test_conditions_that_a_failed_job_left_behind_serve_nobody(house: House) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from danqing.core.errors import EngineFailed
 from danqing.core.events import Cancelled, Event, Failed, Finished, Foretold, ImageReady, Started, Stepped
+from danqing.core.job import Contract, Quality
 from danqing.core.raster import Size
 from danqing.engine.families.contract import Plan
 from danqing.engine.families.qwen import LanePicture
@@ -76,6 +77,7 @@ def test_a_job_tells_its_start_every_step_each_picture_and_its_end(crank: Callab
     assert {event.steps for event in steps} == {2 * STEPS}
     assert isinstance(made.heard[-1], Finished)
     assert made.heard[-1].seconds > 0
+    assert made.heard[-1].quality == Quality(Contract.EXACT, "tiny", "default", STEPS)
     assert [event.index for event in made.of(ImageReady)] == [0, 1]
 
 
@@ -202,7 +204,7 @@ def test_a_work_that_can_never_fit_fails_and_one_that_must_wait_waits(
 def test_works_wait_while_the_room_is_full_and_come_in_order(crank: Callable[..., Crank]) -> None:
     made = crank(urgency=by_turn)
     made.room.works = 2
-    made.start(*[make_work(name) for name in "abc"])
+    made.start(*[make_work(name, tenant=name) for name in "abc"])
     made.turn(1)
     assert [event.token for event in made.of(Started)] == ["a", "b"]
     made.turn()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danqing.core.errors import EngineFailed, Internal
-from danqing.core.job import Closing, Lease, News
+from danqing.core.job import Closing, Contract, Lease, News, Quality
 from danqing.core.order import Brief
 from danqing.core.raster import Size
 from danqing.lease.messages import (
@@ -45,6 +45,7 @@ MESSAGES = [
     Gone(("t",), ("u",)),
     Beats("w", (Pulse("t", 3, 8, 0.5, Shown.of(1, 3, 4, JPEG)),)),
     End("t", Outcome.SUCCEEDED, seconds=1.0, wall=2.0),
+    End("t", Outcome.SUCCEEDED, quality=Quality(Contract.EXACT, "miniature", "quality", 40)),
     End("t", Outcome.FAILED, Wrong.of(EngineFailed("not finite"))),
     Ended(Closing.STALE),
 ]

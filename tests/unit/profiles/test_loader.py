@@ -207,6 +207,7 @@ def test_the_operator_chooses_other_presets(write: Path) -> None:
     assert drawn is not None
     assert edited is not None
     assert (drawn.steps, edited.steps) == (4, 40)
+    assert (drawn.name, edited.name) == ("quick", "edit")
     assert profile.relation("both") is Relation.STAND_IN
     everywhere = load_profile(write).with_presets({"*": ["quick"]}).models
     assert [everywhere[name].steps for name in ("both", "alter")] == [4, 40]

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from danqing.core.job import Contract, Quality, Said
 from danqing.core.order import Brief, Mask, Order, Remote, Taken, Uploaded
 from danqing.core.raster import Size
-from danqing.store.rows import brief_text, order_text, read_brief, read_order
+from danqing.store.rows import brief_text, order_text, read_brief, read_order, read_said, said_text
 
 BRIEF = Brief("m", "p", None, ("aa", "bb"), 2, Size(64, 48), 7, knobs={"strength": 0.5})
 
@@ -48,3 +49,14 @@ def test_every_raster_of_a_brief_is_named_once() -> None:
         "aa",
         "bb",
     )
+
+
+@pytest.mark.parametrize(
+    "said", [Said(), Said("p", ((0, "once"),)), Said(quality=Quality(Contract.EXACT, "c", "quick", 4))]
+)
+def test_what_a_worker_said_reads_back(said: Said) -> None:
+    assert read_said(said_text(said)) == said
+
+
+def test_what_a_worker_said_before_it_named_a_contract_still_reads() -> None:
+    assert read_said('{"prompt": "p", "texts": [[0, "once"]]}') == Said("p", ((0, "once"),))

@@ -19,7 +19,7 @@ from danqing.work.aides import Aides
 from danqing.work.run import Worker
 from tests.support.clock import RealClock
 from tests.support.eventually import eventually
-from tests.support.fake_engine import FakeEngine, picture
+from tests.support.fake_engine import QUALITY, FakeEngine, picture
 from tests.support.lease_place import SIZE, TENANT, Place, hello, lease_place, raster
 
 
@@ -62,6 +62,7 @@ async def test_a_job_becomes_its_pictures(place: Place) -> None:
     assert job.state is State.SUCCEEDED
     files = [await place.blobs.read(image.key) for image in job.images]
     assert files == [f"{picture(7 + index, SIZE).digest()} False".encode() for index in range(3)]
+    assert job.said.quality == QUALITY
     assert engine.started[0].inputs == inputs
     assert engine.started[0].tenant == TENANT
     assert engine.started[0].deadline is not None

@@ -38,6 +38,8 @@ class Plan:
     """Which of the checkpoint's adapters is worn; None for none."""
     strength: float = 1.0
     """The share of the steps that are taken, from the input noised as far; 1 for all, from noise alone."""
+    preset: str = ""
+    """The name of what says all this in the profile."""
 
 
 STRENGTH = "strength"
@@ -63,6 +65,7 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
         native=native,
         adapter=preset.adapter,
         strength=_strength(work),
+        preset=preset.name,
     )
 
 

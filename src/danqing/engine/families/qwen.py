@@ -229,6 +229,23 @@ class Painter(ABC, Generic[P]):
         self._dress(plan)
         times = [lane.scheduler.timesteps[lane.done] for lane in lanes]
         velocity = self._mixed(lanes, times)
+        before = [(lane.latents, lane.done, lane.scheduler.step_index) for lane in lanes]
+        try:
+            told = self._moved(lanes, times, velocity)
+        except BaseException:
+            # All of them advance or none: whoever tries again, one by one, begins where they stood.
+            for lane, (latents, done, at) in zip(lanes, before, strict=True):
+                lane.latents, lane.done, lane.scheduler._step_index = latents, done, at  # noqa: SLF001
+            raise
+        if not all(told):
+            broken = tuple(lane for lane, fine in zip(lanes, told, strict=True) if not fine)
+            raise NotFinite(NOT_FINITE, broken)
+
+    @staticmethod
+    def _moved(
+        lanes: Sequence[LanePicture[P]], times: Sequence[torch.Tensor], velocity: torch.Tensor
+    ) -> list[bool]:
+        """Each lane one step along its velocity; whether its numbers are still finite."""
         sound = []
         for lane, time, part in zip(lanes, times, velocity.split(1), strict=True):
             lane.latents = lane.scheduler.step(part, time, lane.latents, return_dict=False)[0]
@@ -240,10 +257,8 @@ class Painter(ABC, Generic[P]):
             sound.append(torch.isfinite(lane.latents).all())
         # The one thing that the device is asked for in a step. It answers when the step is done, and that also makes
         # the measured time that of the work.
-        told = torch.stack(sound).tolist()
-        if not all(told):
-            broken = tuple(lane for lane, fine in zip(lanes, told, strict=True) if not fine)
-            raise NotFinite(NOT_FINITE, broken)
+        told: list[bool] = torch.stack(sound).tolist()
+        return told
 
     def _mixed(self, lanes: Sequence[LanePicture[P]], times: Sequence[torch.Tensor]) -> torch.Tensor:
         """Velocities (lanes, tokens, channels), away from the negative prompt for the lanes that have one."""

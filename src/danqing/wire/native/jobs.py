@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -110,7 +110,12 @@ class Now:
         told: dict[str, Any] = {"id": self.job.id, "state": self.state, "position": self.position}
         told |= {"step": self.progress.step, "steps": self.progress.steps, "eta": self.eta}
         told["images"] = [{"index": place, "url": link} for place, link in sorted(self.links.items())]
-        return told | self.fault()
+        return told | self.fault() | self.quality()
+
+    def quality(self) -> dict[str, Any]:
+        """How its pictures were made, once they are."""
+        made = self.job.said.quality
+        return {} if made is None else {"quality": asdict(made)}
 
     def fault(self) -> dict[str, str]:
         """Why the job failed, if it did."""
@@ -218,7 +223,7 @@ class Teller:
         yield from self._pictures(now, tale)
         if final(now.state):
             images = [self._link(place, link) for place, link in sorted(now.links.items())]
-            yield self._frame("end", {"state": now.state, "images": images, **now.fault()})
+            yield self._frame("end", {"state": now.state, "images": images, **now.fault(), **now.quality()})
 
     def _pictures(self, now: Now, tale: Tale) -> Iterator[bytes]:
         for place, shown in sorted(tale.glimpses.items() if now.state is State.RUNNING else ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from danqing.core.job import State
+from danqing.core.job import Contract, State
 
 
 class Picture(BaseModel):
@@ -12,6 +12,15 @@ class Picture(BaseModel):
 
     index: int = Field(description="its place among those that were asked for, from 0")
     url: str = Field(description="a link that needs no key")
+
+
+class Made(BaseModel):
+    """How pictures were made."""
+
+    contract: Contract = Field(description="exact: as the checkpoint's own pipeline makes them")
+    checkpoint: str = Field(description="of the profile")
+    preset: str = Field(description="of the profile")
+    steps: int = Field(description="denoising steps of each picture")
 
 
 class Standing(BaseModel):
@@ -26,6 +35,7 @@ class Standing(BaseModel):
     images: list[Picture]
     code: str | None = Field(None, description="of a job that failed")
     message: str | None = Field(None, description="of a job that failed")
+    quality: Made | None = Field(None, description="of a job that succeeded")
 
 
 class Failure(BaseModel):
