@@ -131,9 +131,12 @@ async def test_k9_an_engine_that_hangs_is_killed_though_its_worker_still_beats(
 ) -> None:
     monkeypatch.setattr(supervise, "STUCK_SECONDS", 0.5)
     async with supervised(place, "--step-seconds", "0.02") as supervisor:
-        stuck = await place.submit("[hang] a cat")
+        stuck = await place.submit("[hang] a cat", fingerprint="that request")
         job = await place.job(stuck, 20.0)
         assert (job.state, type(job.fault)) == (State.FAILED, EngineFailed)
+        assert job.attempt == 2
+        with pytest.raises(EngineFailed):  # two workers are enough
+            await place.submit("[hang] a cat", fingerprint="that request")
         assert supervisor.standing()[0].restarts >= 1
         assert (await place.job(await place.submit(), 20.0)).state is State.SUCCEEDED
     assert await place.audited()

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
+import random
 import signal
 import threading
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
+from danqing.core.raster import Raster, Size
+from danqing.pixels.png import encode
 from tests.support.served import Served, danqing, serve, until, write_profile
 from tests.support.tiny import tiny_checkpoint
 
@@ -60,6 +67,45 @@ def test_a_worker_killed_in_mid_step_costs_the_caller_nothing_but_time(
     figures = server.get("/health")[1]["jobs"]
     assert (figures["succeeded"], figures["failed"]) == (1, 0)
     assert workers(server)[0].pid != worker.pid
+    assert server.stop() == 0
+
+
+def edited(server: Served, prompt: str) -> list[Raster]:
+    """The pictures of an edit of one and the same input, as pixels: the files name their jobs."""
+    noise = Raster(Size(64, 64), 3, random.Random(7).randbytes(64 * 64 * 3))
+    content = [
+        {"image": "data:image/png;base64," + base64.b64encode(encode(noise)).decode()},
+        {"text": prompt},
+    ]
+    body = asked(prompt) | {
+        "model": "qwen-image-edit-plus",
+        "input": {"messages": [{"role": "user", "content": content}]},
+    }
+    status, told, _ = server.post(body)
+    assert status == 200, told
+    links = [choice["message"]["content"][0]["image"] for choice in told["output"]["choices"]]
+    files = []
+    for link in links:
+        with urllib.request.urlopen(link, timeout=30) as answer:
+            files.append(Image.open(io.BytesIO(answer.read())).convert("RGB"))
+    return [Raster(Size(*file.size), 3, file.tobytes()) for file in files]
+
+
+def test_a_worker_killed_with_what_it_remembers_makes_way_for_one_that_draws_the_same(
+    slow_profile: Path, tmp_path: Path
+) -> None:
+    server = serve(tmp_path / "data", slow_profile)
+    edited(server, "another word about it")  # from now on the input is remembered
+    alone = edited(server, "make it night")
+    again: list[list[Raster]] = []
+    caller = threading.Thread(target=lambda: again.append(edited(server, "make it night")))
+    caller.start()
+    until(lambda: running(server))
+    (worker,) = workers(server)
+    worker.kill()
+    caller.join(timeout=120)
+    assert again == [alone]
+    assert server.get("/health")[1]["jobs"]["succeeded"] == 3
     assert server.stop() == 0
 
 
