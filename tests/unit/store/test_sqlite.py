@@ -107,15 +107,16 @@ async def test_a_reader_cannot_write(store: SqliteStore) -> None:
 def plan(store: SqliteStore, question: tuple[Select[Any], dict[str, Any]]) -> str:
     """How SQLite would look for the answer."""
     statement, parameters = question
-    compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))
+    how = {"literal_binds": True}  # lists of values are written out only so
+    compiled = statement.params(parameters).compile(dialect=sqlite.dialect(), compile_kwargs=how)
     raw = store._connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
-    rows = raw.execute(f"EXPLAIN QUERY PLAN {compiled}", compiled.construct_params(parameters)).fetchall()
+    rows = raw.execute(f"EXPLAIN QUERY PLAN {compiled}").fetchall()
     return " ".join(row[3] for row in rows)
 
 
 async def test_the_claim_is_one_walk_along_the_index(store: SqliteStore) -> None:
-    found = plan(store, statements.next_job(1.0, "run", attempts=3, crashes=2))
+    found = plan(store, statements.next_job(1.0, "run", attempts=3, crashes=2, without=("full",)))
     assert "USING INDEX job_open" in found
     assert "TEMP B-TREE" not in found
 
