@@ -193,8 +193,9 @@ def test_a_task_goes_on_without_its_caller_and_is_cancelled_only_while_pending(s
 
 
 def test_callers_of_a_stopping_server_are_told_and_their_jobs_follow_the_same_rule(
-    server: Served, profile: Path
+    profile: Path, tmp_path: Path
 ) -> None:
+    server = serve(tmp_path / "data", profile, DANQING_SERVER_STOP_SECONDS="0.2")
     left, kept = Caller(server), Caller(server, **{"Idempotency-Key": "mine"})
     until(lambda: jobs(server)["running"] == 2)
     assert server.stop() == 0
