@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
 import threading
 import urllib.request
 import uuid
@@ -16,11 +17,12 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.e2e.test_cancels import the_worker
 from tests.e2e.test_task_restart import SYNTHESIS
 from tests.support.served import GENERATION, Served, danqing, serve, until, write_profile
 from tests.support.tiny import tiny_checkpoint
 
-STEPS = 60
+STEPS = 300  # some seconds a picture on an idle machine, so that there is something to watch
 Heard = list[tuple[str, dict[str, Any]]]
 
 
@@ -47,9 +49,9 @@ def submit(server: Served, *, count: int = 1) -> str:
     return str(told["output"]["task_id"])
 
 
-def listen(server: Served, job: str, *, stop_at: str | None = None) -> Heard:
-    """Every event until the stream ends, or until the first of a name."""
-    heard: Heard = []
+def listen(server: Served, job: str, *, stop_at: str | None = None, heard: Heard | None = None) -> Heard:
+    """Every event until the stream ends, or until the first of a name; into `heard` as they come, if that is given."""
+    heard = [] if heard is None else heard
     headers = {"Authorization": f"Bearer {server.key}"}
     with httpx.stream(
         "GET", f"{server.url}/danqing/v1/jobs/{job}/events", headers=headers, timeout=60.0
@@ -95,11 +97,18 @@ def test_a_job_is_seen_growing_to_its_end(shown: Served) -> None:
 def test_the_first_preview_of_a_job_that_is_listened_to_from_the_queue_is_of_its_first_steps(
     shown: Served,
 ) -> None:
-    blocker = submit(shown, count=2)
-    heard = listen(shown, submit(shown))
+    worker = the_worker(shown)
+    worker.send_signal(signal.SIGSTOP)
+    taken, waiting = submit(shown), submit(shown)  # an open poll takes the first along
+    heard: Heard = []
+    thread = threading.Thread(target=lambda: listen(shown, waiting, heard=heard))
+    thread.start()
+    until(lambda: names(heard) == ["queued"])
+    worker.send_signal(signal.SIGCONT)
+    thread.join(60)
     first = next(event for name, event in heard if name == "preview")
     assert first["step"] <= 2
-    assert listen(shown, blocker)[-1][1]["state"] == "succeeded"
+    assert listen(shown, taken)[-1][1]["state"] == "succeeded"
 
 
 def test_two_listeners_hear_the_same_job_and_the_late_one_begins_with_what_is(shown: Served) -> None:

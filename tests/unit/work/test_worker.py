@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from PIL import Image as Pillow
 
 from danqing.core.errors import EngineFailed, Internal
 from danqing.core.job import State
-from danqing.lease.desk import Desk
-from danqing.lease.messages import Beats, Gone, Outcome
+from danqing.lease.client import LeaseClient
+from danqing.lease.messages import Gone, Outcome, Pulse
 from danqing.work import run
 from danqing.work.aides import Aides
 from danqing.work.run import Worker
@@ -242,17 +242,18 @@ async def test_beats_come_at_most_ten_a_second_and_a_few_at_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at: list[float] = []
-    beat = Desk.beat
+    beat = LeaseClient.beat
 
-    async def noted(desk: Desk, ask: Beats) -> Gone:
-        at.append(asyncio.get_running_loop().time())
-        return await beat(desk, ask)
+    async def noted(
+        client: LeaseClient, worker: str, beats: tuple[Pulse, ...], figures: Mapping[str, float]
+    ) -> Gone:
+        at.append(asyncio.get_running_loop().time())  # when it is sent: a busy machine takes its time to hear
+        return await beat(client, worker, beats, figures)
 
-    monkeypatch.setattr(Desk, "beat", noted)
+    monkeypatch.setattr(LeaseClient, "beat", noted)
     async with working(place, FakeEngine(steps=500, step_seconds=0.004)):
         job = await place.job(await place.submit())
     assert job.state is State.SUCCEEDED
     assert len(at) > 10
     assert at[2] - at[0] < 2 * run.LEAST_BEAT
-    # a beat may wait a moment for a busy machine, and the next not: hence a little less than a second
     assert all(later - earlier > 0.9 for earlier, later in zip(at, at[10:], strict=False))
