@@ -137,10 +137,13 @@ class FolderOperator:
         self._keys, self._loop = keys, loop
 
     def create_key(
-        self, name: str, *, tenant: str, region: str | None = None, workspace: str = ""
+        self, name: str, *, tenant: str, region: str | None = None, workspace: str = "", priority: int = 0
     ) -> IssuedKey:
-        """A new key for the tenant. Raises ValueError for a region or workspace that is no name."""
-        made = self._loop.run(self._keys.create(name, tenant=tenant, region=region, workspace=workspace))
+        """A new key for the tenant. Raises ValueError for a region or workspace that is no name and a priority beyond
+        the bounds."""
+        made = self._loop.run(
+            self._keys.create(name, tenant=tenant, region=region, workspace=workspace, priority=priority)
+        )
         return IssuedKey(made.record.key_id, made.secret)
 
     def list_keys(self) -> list[dict[str, Any]]:
@@ -466,6 +469,7 @@ def operator_verbs(keys: Keys) -> dict[tuple[str, str], Verb]:
             tenant=str(asked["tenant"]),
             region=None if region is None else str(region),
             workspace=str(asked.get("workspace", "")),
+            priority=asked.get("priority", 0),
         )
         return {"key_id": made.record.key_id, "key": made.secret}
 
@@ -515,6 +519,7 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "tenant": key.tenant,
         "region": key.region,
         "workspace": key.workspace,
+        "priority": key.priority,
         "created": key.created,
         "expires": key.expires,
         "revoked": key.revoked,

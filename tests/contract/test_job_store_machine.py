@@ -49,6 +49,7 @@ class Model:
     created: float
     queue_seconds: float
     deadline: float
+    priority: int
     key: str | None
     fingerprint: str
     state: str = "queued"
@@ -59,6 +60,9 @@ class Model:
     run: int = 0
     until: float = 0.0
     finished: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.place, self.turn = self.rank, self.created
 
 
 @dataclass
@@ -98,7 +102,22 @@ class World:
                 or (job.state == "running" and job.until <= now and not self.worn(job, now))
             )
         ]
-        return sorted(free, key=lambda job: (job.rank, job.created, self.jobs.index(job)))
+        return sorted(free, key=lambda job: (job.rank, job.turn, self.jobs.index(job)))
+
+    def next(self, now: float) -> Model | None:
+        """The job that is claimed next; it exchanges its turn with the one of its tenant's that stands first."""
+        free = self.claimable(now)
+        if not free:
+            return None
+        own = [
+            job for job in free if job.tenant == free[0].tenant and (job.state == "queued" or job is free[0])
+        ]
+        best = min(own, key=lambda job: (-job.priority, job.place, job.created))
+        for name in ("rank", "turn"):
+            theirs, mine = getattr(free[0], name), getattr(best, name)
+            setattr(best, name, theirs)
+            setattr(free[0], name, mine if best is not free[0] else theirs)
+        return best
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -150,20 +169,26 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(
         tenant=st.sampled_from(["ann", "bob"]),
         count=st.integers(1, 3),
-        rank=st.sampled_from([0.0, 1.0]),
+        turn=st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0, 0, 1, -1])),
         queue_seconds=st.sampled_from([45.0, 3600.0]),
         named=st.sampled_from([(None, ""), (None, ""), ("k", "f"), ("k", "g"), ("l", "f")]),
     )
     def submit(
-        self, tenant: str, count: int, rank: float, queue_seconds: float, named: tuple[str | None, str]
+        self,
+        tenant: str,
+        count: int,
+        turn: tuple[float, int],
+        queue_seconds: float,
+        named: tuple[str | None, str],
     ) -> None:
         self.clock.advance(0.25)  # or equal times would hide in which order jobs are claimed
-        key, fingerprint = named
+        (key, fingerprint), (rank, priority) = named, turn
         job_id = f"job-{next(self.numbers)}"
         order = draft(
             job_id,
             count=count,
             rank=rank,
+            priority=priority,
             queue_seconds=queue_seconds,
             idempotency_key=key,
             fingerprint=fingerprint,
@@ -200,6 +225,7 @@ class StoreMachine(RuleBasedStateMachine):
                 tenant=tenant,
                 count=count,
                 rank=rank,
+                priority=priority,
                 created=self.clock.wall(),
                 queue_seconds=queue_seconds,
                 deadline=self.now + queue_seconds,
@@ -217,9 +243,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def claim(self, worker: str, room: int) -> None:
         news = self.do(self.store.news(worker, room=room, seconds=0))
-        expected = self.world.claimable(self.now)[:room]
-        assert [lease.job_id for lease in news.leases] == [job.id for job in expected]
-        for job, lease in zip(expected, news.leases, strict=True):
+        for lease in news.leases:
+            job = self.world.next(self.now)
+            assert job is not None
+            assert (lease.job_id, lease.priority) == (job.id, job.priority)
             if job.state == "running":
                 self.world.told.append((job.worker, job.token))
                 job.crashes = self.world.crashes_now(job)
@@ -228,6 +255,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert lease.attempt == job.attempt
             job.until, job.deadline = self.now + 30, self.now + lease.run_seconds
             self.world.tokens.append((worker, lease.token, job.id))
+        assert len(news.leases) == room or not self.world.claimable(self.now)
         assert sorted(news.cancelled) == sorted(token for who, token in self.world.told if who == worker)
         self.world.told = [pair for pair in self.world.told if pair[0] != worker]
 

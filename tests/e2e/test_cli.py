@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from danqing.cli.operate import operator
+from danqing.cli.remote import CallFailed
 from tests.support.served import Served, danqing, until
 
 
@@ -118,5 +120,30 @@ def test_a_key_is_made_for_a_region_and_a_workspace(tmp_path: Path) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "'a b' is not a name" in refused.stderr
     listed = json.loads(danqing("keys", "list", "--json", "--data", str(tmp_path)).stdout)["keys"]
+    assert [key["priority"] for key in listed] == [0, 0]
     found = [(key["name"], key["tenant"], key["region"], key["workspace"]) for key in listed]
     assert found == [("abroad", "acme", "us-east-1", "llm-1"), ("home", "default", "eu-central-1", "")]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_key_is_made_with_a_priority(running: bool, served: Served, tmp_path: Path) -> None:
+    data = str(served.data if running else tmp_path)
+    for name, priority in (("before", "10"), ("after", "-3")):
+        made = danqing("keys", "create", name, "--priority", priority, "--data", data)
+        assert made.stdout.startswith("sk-"), made.stderr
+    refused = danqing("keys", "create", "beyond", "--priority", "11", "--data", data)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--priority" in refused.stderr
+    listed = json.loads(danqing("keys", "list", "--json", "--data", data).stdout)["keys"]
+    found = {key["name"]: key["priority"] for key in listed}
+    assert (found["before"], found["after"], "beyond" in found) == (10, -3, False)
+    shown = danqing("keys", "list", "--data", data).stdout.splitlines()
+    assert any(" +10 " in line and line.endswith("before") for line in shown)
+
+
+def test_a_running_server_refuses_a_priority_beyond_the_bounds_and_names_it(served: Served) -> None:
+    with (
+        operator(served.data) as talk,
+        pytest.raises(CallFailed, match="priority is a whole number from -10"),
+    ):
+        talk.create_key("beyond", tenant="default", priority=-11)

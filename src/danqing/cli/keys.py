@@ -13,6 +13,7 @@ import typer
 from danqing.cli.operate import Operator, operator
 from danqing.cli.options import DataOption, JsonOption
 from danqing.cli.remote import CallFailed
+from danqing.core.keys import MOST_PRIORITY
 from danqing.settings import default_data
 
 app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
@@ -31,6 +32,7 @@ def _talk(data: DataOption) -> Iterator[Operator]:
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="what the key is for, shown in lists")],
+    *,
     tenant: Annotated[
         str, typer.Option("--tenant", "--account", help="whose jobs and quota the key uses")
     ] = "default",
@@ -43,11 +45,20 @@ def create(
     workspace: Annotated[
         str, typer.Option(help="the one workspace that the key is for (default: every one of the account)")
     ] = "",
+    priority: Annotated[
+        int,
+        typer.Option(
+            min=-MOST_PRIORITY,
+            max=MOST_PRIORITY,
+            help="jobs of a key with a higher one go before the account's others",
+        ),
+    ] = 0,
     data: DataOption = None,
 ) -> None:
     """Make a key and print it, alone on stdout. It is stored as a hash and cannot be shown again."""
     with _talk(data) as talk:
-        typer.echo(talk.create_key(name, tenant=tenant, region=region, workspace=workspace).secret)
+        made = talk.create_key(name, tenant=tenant, region=region, workspace=workspace, priority=priority)
+        typer.echo(made.secret)
 
 
 @app.command("list")
@@ -62,7 +73,9 @@ def list_keys(data: DataOption = None, as_json: JsonOption = False) -> None:
         state = "revoked" if key["revoked"] else "active"
         made = datetime.fromtimestamp(key["created"], UTC).strftime("%Y-%m-%d %H:%M")
         where = f"{key['region'] or 'home'}/{key['workspace'] or '*'}"
-        typer.echo(f"{key['key_id']}  {state:8} {made}  {key['tenant']:12} {where:16} {key['name']}")
+        typer.echo(
+            f"{key['key_id']}  {state:8} {made}  {key['tenant']:12} {where:16} {key['priority']:+3}  {key['name']}"
+        )
 
 
 @app.command()

@@ -22,7 +22,7 @@ class Operator(Protocol):
     """What an operator may do with keys."""
 
     def create_key(
-        self, name: str, *, tenant: str, region: str | None = None, workspace: str = ""
+        self, name: str, *, tenant: str, region: str | None = None, workspace: str = "", priority: int = 0
     ) -> IssuedKey:
         """A new key for the tenant, of this installation's region unless another is named. Raises ValueError."""
         ...
@@ -71,10 +71,11 @@ class SocketOperator:
         return told
 
     def create_key(
-        self, name: str, *, tenant: str, region: str | None = None, workspace: str = ""
+        self, name: str, *, tenant: str, region: str | None = None, workspace: str = "", priority: int = 0
     ) -> IssuedKey:
         """See Operator."""
-        asked = {"name": name, "tenant": tenant, "region": region, "workspace": workspace}
+        place = {"region": region, "workspace": workspace}
+        asked = {"name": name, "tenant": tenant, **place, "priority": priority}
         told = self.ask("POST", "/keys", asked)
         return IssuedKey(told["key_id"], told["key"])
 

@@ -33,6 +33,8 @@ class Work:
     """Where the input at `edited` may change: one channel, of that input's size, 255 there and 0 elsewhere. Every
     other pixel comes out as the input has it, resampled to `size`."""
     edited: int = 0
+    priority: int = 0
+    """Higher goes before lower among the works of one tenant."""
 
 
 @dataclass(frozen=True, slots=True)

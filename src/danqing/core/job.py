@@ -47,6 +47,8 @@ class Draft:
     brief: Brief
     rank: float | None = 0.0
     """Place in the queue; lower goes first, ties by creation. None: where its tenant's share of the queue puts it."""
+    priority: int = 0
+    """Of its tenant's jobs in the queue those of a higher one go first, in the places that the tenant has."""
     weight: float = 1.0
     """How much it asks for, in any one unit, beside the others in the queue."""
     cost: float = 0.0
@@ -129,6 +131,7 @@ class Job:
     lost: Mapping[int, Fault] = field(default_factory=lambda: MappingProxyType({}))
     """Pictures that a succeeded job could not deliver, by place; `images` are the others, in order."""
     said: Said = Said()
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,8 @@ class Lease:
     """Seconds left until the server gives the attempt up."""
     watched: bool = False
     """Whether somebody waits for previews already."""
+    priority: int = 0
+    """Higher goes before lower among the jobs of one tenant."""
 
 
 @dataclass(frozen=True, slots=True)

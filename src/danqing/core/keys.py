@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MOST_PRIORITY = 10
+"""A priority lies between minus this and this."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key's record: `key_id` is the public first part, `mac` the HMAC-SHA-256 of the whole key under the pepper.
     Times are wall-clock Unix seconds; `expires` and `revoked` are None for "not". `region` is empty for this
-    installation's own, `workspace` for the whole account (which is the tenant)."""
+    installation's own, `workspace` for the whole account (which is the tenant). Of the tenant's jobs those of a key
+    with a higher `priority` go first; other tenants' jobs do not notice."""
 
     key_id: str
     tenant: str
@@ -21,6 +25,7 @@ class ApiKey:
     scopes: tuple[str, ...] = ("images",)
     region: str = ""
     workspace: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

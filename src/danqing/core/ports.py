@@ -72,7 +72,8 @@ class JobStore(Protocol):
         ...
 
     async def queued(self, limit: int) -> Sequence[Job]:
-        """The first jobs that wait for a worker, in the order in which they will be claimed."""
+        """The first jobs that wait for a worker, in the order in which they will be claimed; one whose priority takes
+        it before them from behind the last of these is not among them."""
         ...
 
     async def ready(self, job_id: str, brief: Brief) -> Closing:

@@ -40,7 +40,7 @@ from danqing.engine.viewfinder import Sight, Viewfinder
 from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Bill, Costs, Stage
 from danqing.schedule.forecast import Ahead, Outlook
-from danqing.schedule.policy import Lane, Policy
+from danqing.schedule.policy import Lane, Policy, by_entry
 from danqing.schedule.shares import Shares
 
 Hear = Callable[[Event], None]
@@ -274,12 +274,16 @@ class StepEngine:
         self._waiting.append(running)
 
     def _first(self) -> Running | None:
-        """Who is let in next: of the tenant that has had least, the one that came first. What does not fit now keeps
-        the others out, or it would never fit. One tenant's jobs leave room for somebody else's."""
+        """Who is let in next: of the tenant that has had least, the one of the highest priority, and of those the one
+        that came first. What does not fit now keeps the others out, or it would never fit. One tenant's jobs leave
+        room for somebody else's."""
         if self._waiting and self._waiting[0].alone:
             return self._waiting[0]
         held = Counter(running.plan.work.tenant for running in self._running.values())
         free = [one for one in self._waiting if held[one.plan.work.tenant] < self._room.most_of_one]
+        if len({one.plan.work.priority for one in free}) > 1:
+            now = self._now()
+            return min(free, key=lambda one: by_entry(self._lanes(one)[0], now))
         return min(free, key=lambda one: (self.shares.of(one.plan.work.tenant), one.arrived), default=None)
 
     def _admit(self, running: Running) -> bool:
@@ -305,6 +309,7 @@ class StepEngine:
                 served=running.served,
                 left=left,
                 tenant=work.tenant,
+                priority=work.priority,
                 deadline=work.deadline,
                 solo=running.seconds + left if left else 0.0,
                 spent=self.shares.of(work.tenant),

@@ -158,7 +158,8 @@ class Intake:
         )
         order = replace(order, sources=taken, seed=_seed(order))
         order, mask = await self._inputs.settle(caller.tenant, order, model.inputs)
-        submitted = await self._store.submit(caller.tenant, self._draft(definite(model, order, mask), ticket))
+        draft = self._draft(definite(model, order, mask), ticket, caller)
+        submitted = await self._store.submit(caller.tenant, draft)
         return submitted.job
 
     async def accept(
@@ -184,7 +185,7 @@ class Intake:
             except (InputFault, PromptRefused) as refused:
                 late = refused
         draft = replace(
-            self._draft(so_far(model, order), ticket),
+            self._draft(so_far(model, order), ticket, caller),
             order=order if late is None else None,
             fault=late,
             request_id=ticket.request_id,
@@ -293,7 +294,7 @@ class Intake:
         if account is not None and account.quota is not None and account.held + account.used >= account.quota:
             raise QuotaExhausted
 
-    def _draft(self, brief: Brief, ticket: Ticket) -> Draft:
+    def _draft(self, brief: Brief, ticket: Ticket, caller: Caller) -> Draft:
         """Accounts take turns in the queue, by what their jobs cost, or where that is unknown by what they ask for."""
         return Draft(
             id=ticket.id,
@@ -306,6 +307,7 @@ class Intake:
             run_seconds=self._terms.run_seconds,
             idempotency_key=ticket.idempotency_key,
             fingerprint=ticket.fingerprint,
+            priority=caller.priority,
         )
 
 

@@ -9,8 +9,8 @@ A key belongs to one region: a request that came by another region's address is 
 a workspace of its account; a key that does not may name any workspace that a key of the account carries.
 
 A temporary key is `st-` + 8 characters id of its parent + 10 digits Unix seconds of its end + 16 random characters +
-64 hexadecimal digits HMAC-SHA-256 of all that under the pepper. It is stored nowhere, may what its parent may, and
-ends with it; it cannot be revoked by itself and makes no further one.
+64 hexadecimal digits HMAC-SHA-256 of all that under the pepper. It is stored nowhere, may what its parent may, has its
+priority and ends with it; it cannot be revoked by itself and makes no further one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from danqing.core.errors import BadKey, NoKey, NotPermitted, WorkspaceUnknown
-from danqing.core.keys import HERE, ApiKey, Place
+from danqing.core.keys import HERE, MOST_PRIORITY, ApiKey, Place
 from danqing.core.ports import Clock, JobStore
 
 PREFIX = "sk-"
@@ -58,6 +58,7 @@ class Caller:
     scopes: tuple[str, ...] = ("images",)
     workspace: str = ""
     temporary: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Keys:
         if (record.region or self.region) != (place.region or self.region):
             raise BadKey
         workspace = await self._workspace(record, place)
-        return Caller(record.tenant, record.key_id, record.scopes, workspace, temporary)
+        return Caller(record.tenant, record.key_id, record.scopes, workspace, temporary, record.priority)
 
     async def _holder(self, secret: str) -> ApiKey:
         wanted = key_id(secret)
@@ -172,9 +173,15 @@ class Keys:
         expires: float | None = None,
         region: str | None = None,
         workspace: str = "",
+        priority: int = 0,
     ) -> NewKey:
         """Make and store a key. `expires` in Unix seconds; `region` None is this installation's. The secret in the
-        answer is shown nowhere else. Raises ValueError for a region or workspace that is no plain name."""
+        answer is shown nowhere else. Raises ValueError for a region or workspace that is no plain name, and for a
+        priority beyond the bounds."""
+        if type(priority) is not int or abs(priority) > MOST_PRIORITY:
+            raise ValueError(
+                f"priority is a whole number from {-MOST_PRIORITY} to {MOST_PRIORITY}, not {priority!r}"
+            )
         region = self.region if region is None else region
         for given in (region, *([workspace] if workspace else [])):
             if not _NAME.fullmatch(given):
@@ -189,6 +196,7 @@ class Keys:
             expires=expires,
             region=region,
             workspace=workspace,
+            priority=priority,
         )
         await self._store.add_key(record)
         self._cache.pop(record.key_id, None)

@@ -60,6 +60,7 @@ class Hand:
     worker: str
     cost: float = 0.0
     since: float = 0.0
+    priority: int = 0
     images: dict[int, Image] = field(default_factory=dict)
     step: int = 0
     steps: int = 0
@@ -354,7 +355,7 @@ class Desk:
 
     def _held_now(self) -> list[Held]:
         hands = self._hands.values()
-        return [Held(h.job_id, h.tenant, h.brief, h.worker, h.since, h.part()) for h in hands]
+        return [Held(h.job_id, h.tenant, h.brief, h.worker, h.since, h.part(), h.priority) for h in hands]
 
     def _hand_over(self, seat: Seat, lease: Lease) -> None:
         worker = seat.hello.worker
@@ -362,6 +363,7 @@ class Desk:
             seat.moved = self._clock.monotonic()
         self._hands[lease.token] = Hand(lease.job_id, lease.tenant, lease.brief, worker, lease.cost)
         self._hands[lease.token].since = self._clock.monotonic()
+        self._hands[lease.token].priority = lease.priority
         self.board.claimed(lease.job_id)
 
     async def _held(self, token: str) -> Hand:

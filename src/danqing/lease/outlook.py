@@ -28,7 +28,8 @@ ROOM = 16
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A job that a worker holds: whose, of what, since when on the monotonic clock, and the share that is done."""
+    """A job that a worker holds: whose, of what, since when on the monotonic clock, the share that is done, and its
+    priority."""
 
     job_id: str
     tenant: str
@@ -36,6 +37,7 @@ class Held:
     worker: str
     since: float
     done: float
+    priority: int = 0
 
 
 class Outlook:
@@ -90,9 +92,7 @@ class Outlook:
         for held in self._held():
             seconds = self._prices.seconds(held.brief)
             if seconds is not None and held.worker in lines:
-                lines[held.worker].append(
-                    _ahead(held.job_id, held.tenant, held.since, seconds, done=held.done)
-                )
+                lines[held.worker].append(_ahead(held, held.job_id, held.since, seconds, done=held.done))
         load = {worker: sum(one.lane.left for one in line) for worker, line in lines.items()}
         for job in queued if lines else ():
             seconds = self._prices.seconds(job.brief)
@@ -109,10 +109,10 @@ class Outlook:
 
     def _waiting(self, job: Job, now: float, seconds: float) -> Ahead:
         since = now - max(0.0, self._clock.wall() - job.created)
-        return _ahead(job.id, job.tenant, since, seconds, done=0.0)
+        return _ahead(job, job.id, since, seconds, done=0.0)
 
 
-def _ahead(job_id: str, tenant: str, since: float, seconds: float, *, done: float) -> Ahead:
+def _ahead(job: Held | Job, job_id: str, since: float, seconds: float, *, done: float) -> Ahead:
     lane = Lane(
         job=job_id,
         index=0,
@@ -122,7 +122,8 @@ def _ahead(job_id: str, tenant: str, since: float, seconds: float, *, done: floa
         arrived=since,
         served=since,
         left=seconds * (1 - done),
-        tenant=tenant,
+        tenant=job.tenant,
         solo=seconds,
+        priority=job.priority,
     )
     return Ahead(lane, seconds / 8)

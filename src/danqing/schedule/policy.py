@@ -178,12 +178,25 @@ def by_promise(lane: Lane, now: float) -> tuple[float, ...]:
     nobody loses by it.)
     """
     due = _due(lane, now)
-    last = lane.arrived + PATIENCE * lane.solo - lane.left
+    last = _last(lane)
     if lane.solo and now >= last:
         return lane.spent, 0.0, 0.0, 0.0, last
     if not lane.solo or now + lane.left <= due:
         return lane.spent, 1.0, float(-lane.priority), 0.0, due
     return lane.spent, 1.0, float(-lane.priority), 1.0, lane.left
+
+
+def by_entry(lane: Lane, now: float) -> tuple[float, ...]:
+    """Which of those that wait for room is let in next: of the tenant that has had least, one whose patience is at an
+    end, else the highest priority, and of those the one that came first."""
+    if lane.solo and now >= _last(lane):
+        return lane.spent, 0.0, 0.0, lane.arrived
+    return lane.spent, 1.0, float(-lane.priority), lane.arrived
+
+
+def _last(lane: Lane) -> float:
+    """When the patience of the lane's job is at an end."""
+    return lane.arrived + PATIENCE * lane.solo - lane.left
 
 
 def _due(lane: Lane, now: float) -> float:

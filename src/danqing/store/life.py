@@ -8,7 +8,7 @@ transaction is committed.
 from __future__ import annotations
 
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -106,7 +106,8 @@ def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[S
     _refuse_crowd(conn, tenant, at.rules)
     if draft.fault is None:
         _hold(conn, tenant, draft.brief.count)
-    row = _new_row(tenant, draft, at) | {"rank": _rank(conn, tenant, draft)}
+    rank = _rank(conn, tenant, draft)
+    row = _new_row(tenant, draft, at) | {"rank": rank, "place": rank, "turn": at.wall}
     conn.execute(*statements.add_job(row))
     _name_inputs(conn, tenant, draft.id, draft.brief)
     _let_go(conn, draft.id, draft.fault)
@@ -124,6 +125,7 @@ def submit(conn: Connection, tenant: str, draft: Draft, at: Moment) -> Outcome[S
         idempotency_key=draft.idempotency_key,
         request_id=draft.request_id,
         key_id=draft.key_id,
+        priority=draft.priority,
     )
     return Outcome(Submitted(job), queued=job.state is State.QUEUED)
 
@@ -217,6 +219,7 @@ def _new_row(tenant: str, draft: Draft, at: Moment) -> dict[str, Any]:
         "queue_seconds": draft.queue_seconds,
         "run_seconds": draft.run_seconds,
         "cost": draft.cost,
+        "priority": draft.priority,
         "hold_images": draft.brief.count,
         "created": at.wall,
         "request_id": draft.request_id,
@@ -265,6 +268,8 @@ def claim(conn: Connection, worker: str, room: int, at: Moment) -> Outcome[tuple
         row = conn.execute(*statements.next_job(at.now, at.run, **limits, without=full)).mappings().first()
         if row is None:
             break
+        turn = {"rank": row["rank"], "turn": row["turn"]}
+        row = _own_first(conn, row, at)
         taken_over = row["state"] == "running"
         if taken_over:
             news.dropped.append((row["lease_worker"], row["lease_token"]))
@@ -279,12 +284,38 @@ def claim(conn: Connection, worker: str, room: int, at: Moment) -> Outcome[tuple
             "lease_worker": worker,
             "lease_run": at.run,
             "deadline": at.now + lease.run_seconds,
+            **turn,
             "started": at.wall if row["started"] is None else row["started"],
             "step": 0,
             "step_total": 0,
         }
         conn.execute(*statements.claim(lease.job_id, values))
     return news.outcome(tuple(leases))
+
+
+def _own_first(conn: Connection, found: RowMapping, at: Moment) -> RowMapping:
+    """Whom the tenant of the job found sends in its stead: that which goes first among its own. The two exchange
+    their turns (the caller gives the one that goes its new one), so that the tenant has the same turns as before, and
+    nobody else waits longer by one."""
+    own = conn.execute(*statements.first_own(found["tenant"], at.now)).mappings().first()
+    if own is None or _among_own(own) >= _among_own(found):
+        return found
+    conn.execute(*statements.move(found["id"], {"rank": own["rank"], "turn": own["turn"]}))
+    return own
+
+
+def _among_own(row: RowMapping) -> tuple[float, ...]:
+    """The order of a tenant's own jobs. Their turns have no part in it: they are exchanged."""
+    return -row["priority"], row["place"], row["created"]
+
+
+def in_turn(found: Sequence[RowMapping]) -> list[RowMapping]:
+    """Jobs found by rank in the order in which they will be claimed: each tenant's own order in the places that the
+    tenant has."""
+    lines: dict[str, deque[RowMapping]] = {}
+    for row in sorted(found, key=_among_own):
+        lines.setdefault(row["tenant"], deque()).append(row)
+    return [lines[row["tenant"]].popleft() for row in found]
 
 
 def beat(conn: Connection, worker: str, beats: Sequence[Beat], at: Moment) -> Outcome[tuple[str, ...]]:

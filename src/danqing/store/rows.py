@@ -165,6 +165,7 @@ def read_job(row: RowMapping) -> Job:
         key_id=row["key_id"],
         lost=read_lost(row["lost"]),
         said=read_said(row["said"]),
+        priority=row["priority"],
     )
 
 
@@ -187,6 +188,7 @@ def read_lease(row: RowMapping, token: str, attempt: int) -> Lease:
         attempt=attempt,
         cost=row["cost"],
         run_seconds=row["run_seconds"],
+        priority=row["priority"],
     )
 
 
@@ -203,6 +205,7 @@ def read_key(row: RowMapping) -> ApiKey:
         scopes=tuple(json.loads(row["scopes"])),
         region=row["region"],
         workspace=row["workspace"],
+        priority=row["priority"],
     )
 
 
@@ -219,6 +222,7 @@ def key_values(key: ApiKey) -> dict[str, Any]:
         "revoked": key.revoked,
         "region": key.region,
         "workspace": key.workspace,
+        "priority": key.priority,
     }
 
 

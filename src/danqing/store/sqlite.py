@@ -236,7 +236,7 @@ class SqliteStore:
 
     async def queued(self, limit: int) -> Sequence[Job]:
         """See `JobStore`."""
-        return [rows.read_job(row) for row in await self._read(statements.queued(limit))]
+        return [rows.read_job(row) for row in life.in_turn(await self._read(statements.queued(limit)))]
 
     async def ready(self, job_id: str, brief: Brief) -> Closing:
         """See `JobStore`."""

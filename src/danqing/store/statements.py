@@ -35,6 +35,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 
@@ -140,16 +141,16 @@ def arrivals(limit: int) -> Select[Any]:
     return (
         select(job.c.id, job.c.tenant, job.c.body_ref)
         .where(_OPEN, job.c.state == "accepted")
-        .order_by(job.c.rank, job.c.created)
+        .order_by(job.c.rank, job.c.turn)
         .limit(limit)
     )
 
 
 @verb
 def queued(limit: int) -> Select[Any]:
-    """The first jobs that wait for a worker, in the order in which they will be claimed."""
+    """The first jobs that wait for a worker, by rank."""
     waiting = select(job).where(_OPEN, job.c.state == "queued")
-    return waiting.order_by(job.c.rank, job.c.created).limit(limit)
+    return waiting.order_by(job.c.rank, job.c.turn).limit(limit)
 
 
 @verb
@@ -227,13 +228,37 @@ def back(tenant: str) -> Select[Any]:
 
 @verb
 def position(tenant: str, job_id: str) -> Select[Any]:
-    """How many jobs wait up to this one, itself among them; 0 if it does not wait. A part of the open index."""
-    own = job.alias("own")
+    """How many jobs wait up to this one, itself among them; 0 if it does not wait. A part of the open index: up to
+    that turn of its tenant's which will be its own, as many turns on as jobs of the tenant's go before it."""
+    own, before, turns = (job.alias(name) for name in ("own", "before", "turns"))
     waits = and_(
         own.c.id == job_id, own.c.tenant == tenant, or_(own.c.state == "accepted", own.c.state == "queued")
     )
-    rank, created = (select(column).where(waits).scalar_subquery() for column in (own.c.rank, own.c.created))
-    upto = and_(job.c.rank <= rank, or_(job.c.rank < rank, job.c.created <= created))
+    priority, place, came = (
+        select(column).where(waits).scalar_subquery()
+        for column in (own.c.priority, own.c.place, own.c.created)
+    )
+    sooner = or_(
+        before.c.priority > priority,
+        before.c.place < place,
+        and_(before.c.place == place, before.c.created < came),
+    )
+    ahead = (
+        select(func.count())
+        .select_from(before)
+        .where(_OPEN, before.c.state != "running", before.c.tenant == tenant)
+        .where(before.c.priority >= priority, sooner)
+        .scalar_subquery()
+    )
+    mine = (
+        select(turns.c.rank, turns.c.turn)
+        .where(_OPEN, turns.c.state != "running", turns.c.tenant == tenant, exists().where(waits))
+        .order_by(turns.c.rank, turns.c.turn)
+        .limit(1)
+        .offset(ahead)
+        .scalar_subquery()
+    )
+    upto = tuple_(job.c.rank, job.c.turn) <= mine
     return select(func.count().label("before")).select_from(job).where(_OPEN, job.c.state != "running", upto)
 
 
@@ -271,7 +296,26 @@ def next_job(now: float, run: str, *, attempts: int, crashes: int, without: Sequ
         select(job, crashes_now(run).label("crashes_now"))
         .where(_OPEN, job.c.deadline > now, or_(job.c.state == "queued", worth))
         .where(job.c.tenant.not_in(without))
-        .order_by(job.c.rank, job.c.created)
+        .order_by(job.c.rank, job.c.turn)
+        .limit(1)
+    )
+
+
+@verb
+def first_own(tenant: str, now: float) -> Select[Any]:
+    """Which of a tenant's queued jobs goes first: of those of the highest priority the earliest. Found in the tenant's
+    line, however long it is."""
+    other = job.alias("other")
+    highest = (
+        select(func.max(other.c.priority))
+        .where(_OPEN, other.c.state == "queued", other.c.tenant == tenant, other.c.deadline > now)
+        .scalar_subquery()
+    )
+    return (
+        select(job)
+        .where(_OPEN, job.c.state == "queued", owned_by(tenant), job.c.deadline > now)
+        .where(job.c.priority == highest)
+        .order_by(job.c.place, job.c.created)
         .limit(1)
     )
 

@@ -44,7 +44,7 @@ job = Table(
     Column("lease_until", Float),  # monotonic seconds of the boot named in `mark`
     Column("lease_worker", Text),
     Column("lease_run", Text),  # the server run that granted or last extended the lease
-    Column("rank", Float, nullable=False),
+    Column("rank", Float, nullable=False),  # where its turn is among all tenants' jobs
     Column(
         "deadline", Float, nullable=False
     ),  # monotonic seconds, as lease_until; of the queue, then of the run
@@ -66,6 +66,9 @@ job = Table(
     Column("key_id", Text, nullable=False, server_default=""),
     Column("lost", Text),  # pictures that a succeeded job could not deliver, and why
     Column("said", Text),  # the prompt as rewritten, and texts between the pictures
+    Column("priority", Integer, nullable=False, server_default="0"),  # higher first among the tenant's own
+    Column("place", Float, nullable=False, server_default="0"),  # first rank: among equal priorities
+    Column("turn", Float, nullable=False, server_default="0"),  # at equal ranks; goes with the rank
     CheckConstraint(
         "state IN ('accepted', 'queued', 'running', 'succeeded', 'failed', 'cancelled')",
         name="job_state_known",
@@ -73,7 +76,15 @@ job = Table(
     UniqueConstraint("tenant", "idem_key", name="job_idempotency"),
 )
 _OPEN_ONLY = text("state IN ('accepted', 'queued', 'running')")
-Index("job_open", job.c.rank, job.c.created, sqlite_where=_OPEN_ONLY, postgresql_where=_OPEN_ONLY)
+Index("job_open", job.c.rank, job.c.turn, sqlite_where=_OPEN_ONLY, postgresql_where=_OPEN_ONLY)
+# A tenant's own open jobs: the order in which they go, and the turns that they have between them.
+for _name, _order in (("job_line", ("priority", "place", "created")), ("job_turns", ("rank", "turn"))):
+    Index(
+        _name,
+        *(job.c[column] for column in ("tenant", *_order)),
+        sqlite_where=_OPEN_ONLY,
+        postgresql_where=_OPEN_ONLY,
+    )
 _HAS_TOKEN = text("lease_token IS NOT NULL")
 Index("job_token", job.c.lease_token, unique=True, sqlite_where=_HAS_TOKEN, postgresql_where=_HAS_TOKEN)
 _HAS_EXPIRES = text("expires IS NOT NULL")
@@ -164,6 +175,7 @@ api_key = Table(
     Column("revoked", Float),
     Column("region", Text, nullable=False, server_default=""),  # empty: this installation's own
     Column("workspace", Text, nullable=False, server_default=""),  # empty: the whole account (the tenant)
+    Column("priority", Integer, nullable=False, server_default="0"),  # of the jobs that come by it
 )
 Index("api_key_workspace", api_key.c.tenant, api_key.c.workspace)
 

@@ -32,4 +32,5 @@ async def prepare(lease: Lease, client: LeaseClient, clock: Clock) -> Work:
         deadline=deadline,
         mask=rasters[brief.mask.digest] if brief.mask is not None else None,
         edited=brief.mask.of if brief.mask is not None else 0,
+        priority=lease.priority,
     )

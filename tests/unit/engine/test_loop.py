@@ -328,6 +328,28 @@ def test_one_tenant_leaves_room_for_another(crank: Callable[..., Crank]) -> None
     assert len(made.of(Finished)) == 6
 
 
+def test_a_higher_priority_goes_before_the_same_tenant_s_others_alone(crank: Callable[..., Crank]) -> None:
+    made = crank(urgency=by_promise)
+    made.start(make_work("warm", tenant="ann"))
+    made.turn()
+    made.start(make_work("low", tenant="ann", seed=1), make_work("other", tenant="bob"))
+    made.turn(3)
+    made.start(make_work("high", tenant="ann", seed=2, priority=5))
+    made.turn()
+    ends = [event.token for event in made.of(Finished)]
+    assert ends.index("high") < ends.index("low")
+    assert ends.index("other") < ends.index("low"), "bob's share is his own"
+
+
+def test_a_higher_priority_is_let_in_before_the_same_tenant_s_others(crank: Callable[..., Crank]) -> None:
+    made = crank()
+    made.room.works = 2
+    made.start(make_work("first", tenant="ann"))
+    made.start(*(make_work(f"{priority}", tenant="ann", priority=priority) for priority in (0, -1, 2, 1)))
+    made.turn()
+    assert [event.token for event in made.of(Started)] == ["2", "1", "first", "0", "-1"]
+
+
 def test_the_figures_tell_how_well_costs_and_ends_are_foretold(crank: Callable[..., Crank]) -> None:
     made = crank()
     assert (made.engine.figures()["cost_error"], made.engine.figures()["foretold_ratio"]) == (0.0, 1.0)

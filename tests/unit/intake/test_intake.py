@@ -35,7 +35,7 @@ ANN = Caller("ann", "00000000")
 class NoInputs:
     """For orders without pictures."""
 
-    async def take(self, tenant: str, sources: Any, rule: Any, *, model: str, prompt: str) -> tuple[()]:
+    async def take(self, tenant: str, sources: Any, rule: Any, *, prompt: str, model: str = "") -> tuple[()]:
         assert not sources
         return ()
 
@@ -119,6 +119,18 @@ async def test_a_stopping_service_takes_no_order(intake: Intake) -> None:
     model = load()["qwen-image"]
     with pytest.raises(Unavailable):
         await intake.submit(ANN, Order("qwen-image", "p"), model, Ticket("id", HERE, 0.0))
+
+
+async def test_a_job_has_the_priority_of_its_caller_s_key(intake: Intake, store: SqliteStore) -> None:
+    fast = Caller("ann", "11111111", priority=4)
+    for place, (caller, name) in enumerate(
+        [(ANN, "qwen-image"), (fast, "qwen-image"), (fast, "wan2.2-t2i-flash")]
+    ):
+        ticket = Ticket(f"id-{place}", HERE, 0.0, request_id="r")
+        take = intake.accept if place == 2 else intake.submit
+        await take(caller, Order(name, "p"), load()[name], ticket)
+    jobs = [await store.get("ann", f"id-{place}") for place in range(3)]
+    assert [job.priority for job in jobs if job is not None] == [0, 4, 4]
 
 
 async def test_an_order_becomes_a_job_of_the_ticket_s_id(intake: Intake, clock: VirtualClock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,6 +199,21 @@ async def test_a_region_or_workspace_that_is_no_name_makes_no_key(name: str, key
     if name:
         with pytest.raises(ValueError, match="not a name"):
             await keys.create("bad", tenant="acme", workspace=name)
+    assert list(await keys.list()) == []
+
+
+async def test_a_key_gives_its_priority_to_its_callers_and_to_temporary_ones(keys: Keys) -> None:
+    caller = await keys.check((await keys.create("fast", tenant="acme", priority=10)).secret)
+    assert caller.priority == 10
+    assert (await keys.check(keys.lend(caller, 60).secret)).priority == 10
+    assert (await keys.check((await keys.create("plain", tenant="acme")).secret)).priority == 0
+    assert {key.name: key.priority for key in await keys.list()} == {"fast": 10, "plain": 0}
+
+
+@pytest.mark.parametrize("priority", [11, -11, "3", 2.0, True, None])
+async def test_a_priority_beyond_the_bounds_makes_no_key(priority: Any, keys: Keys) -> None:
+    with pytest.raises(ValueError, match="priority is a whole number from -10 to 10, not"):
+        await keys.create("bad", tenant="acme", priority=priority)
     assert list(await keys.list()) == []
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -40,6 +41,7 @@ HELLO = Hello("w", "miniature", ("m",), "cpu")
 MESSAGES = [
     Claim(HELLO, 4, 20.0, ("t1",)),
     News((LEASE,), ("t2",)),
+    News((replace(LEASE, priority=-3),)),
     Beats("w", (Pulse("t", 3, 8, 0.5), Pulse("u", 0, 0))),
     Beats("w", (), {"units_step": 12.0}),
     Gone(("t",), ("u",)),
@@ -54,6 +56,14 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 def test_every_message_survives_the_way(message: Any) -> None:
     assert decode(type(message), encode(message)) == message
+
+
+def test_a_lease_without_a_priority_has_none_and_one_that_is_no_number_is_refused() -> None:
+    lease = orjson.loads(encode(LEASE))
+    del lease["priority"]
+    assert decode(Lease, orjson.dumps(lease)) == LEASE
+    with pytest.raises(BadMessage, match=r"Lease\.priority: expected int, got str"):
+        decode(Lease, orjson.dumps({**lease, "priority": "3"}))
 
 
 def test_knobs_keep_their_types_on_the_way() -> None:

@@ -67,6 +67,20 @@ async def test_workers_share_what_waits_and_what_they_hold_goes_first(
     assert await place.desk.outlook.left(second) == pytest.approx(15.0)
 
 
+async def test_priorities_are_foreseen_in_the_queue_and_on_a_worker(
+    place: Place, clock: VirtualClock
+) -> None:
+    await taught(place, clock)
+    low = await place.submit(rank=None)
+    held = (await place.desk.claim(Claim(hello("w1"), 1, 0.0))).leases[0]
+    assert held.job_id == low
+    mid = await place.submit(rank=None)
+    high = await place.submit(rank=None, priority=3)
+    assert [await place.desk.outlook.left(job) for job in (high, low, mid)] == pytest.approx(
+        [10.0, 20.0, 30.0]
+    )
+
+
 async def test_what_becomes_of_what_was_foretold_is_allowed_for(place: Place, clock: VirtualClock) -> None:
     await taught(place, clock)
     for _ in range(30):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -17,9 +18,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from danqing.store import migrations
+from danqing.store.rows import brief_text
 from danqing.store.sqlite import SqliteStore, _engine
 from danqing.store.tables import metadata
 from tests.support.clock import VirtualClock
+from tests.support.jobs import audited, draft
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,6 +64,64 @@ def test_a_database_of_a_newer_version_is_refused(connection: Connection) -> Non
     connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(migrations.Unusable, match="another version"):
         migrations.upgrade(connection)
+
+
+async def test_what_waited_before_there_were_priorities_keeps_its_order(tmp_path: Path) -> None:
+    path = tmp_path / "danqing.sqlite3"
+    engine = _engine(path, read_only=False)
+    columns = "id, tenant, api, model, brief, state, rank, deadline, queue_seconds, run_seconds, cost"
+    jobs = [
+        ("c", "ann", "queued", 2.0, 5.0),
+        ("a", "ann", "queued", 1.0, 6.0),
+        ("b", "bob", "queued", 1.0, 7.0),
+    ]
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        assert migrations.current(connection) == "0004"
+        for name, tenant, state, rank, created in jobs:
+            row = (
+                name,
+                tenant,
+                "x",
+                "m",
+                brief_text(draft().brief),
+                state,
+                rank,
+                9e9,
+                9e9,
+                60.0,
+                1.0,
+                1,
+                created,
+            )
+            marks = ", ".join("?" * len(row))
+            connection.exec_driver_sql(
+                f"INSERT INTO job ({columns}, hold_images, created) VALUES ({marks})", row
+            )
+        connection.exec_driver_sql(
+            "INSERT INTO account (tenant, quota, held) VALUES ('ann', 9, 2), ('bob', 9, 1)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO api_key (key_id, tenant, name, mac, scopes, created) VALUES ('k', 'ann', '', x'6d', '[]', 1)"
+        )
+        connection.exec_driver_sql("COMMIT")
+    engine.dispose()
+    async with await SqliteStore(path, VirtualClock()).open() as store:
+        (key,) = await store.keys()
+        assert key.priority == 0
+        await store.submit("ann", draft("new", rank=None, priority=1))
+        leases = (await store.news("w", room=4, seconds=0)).leases
+        assert [(lease.job_id, lease.priority) for lease in leases] == [
+            ("new", 1),
+            ("b", 0),
+            ("a", 0),
+            ("c", 0),
+        ]
+        assert await audited(store)
 
 
 async def test_a_store_that_cannot_be_opened_gives_the_folder_back(tmp_path: Path) -> None:

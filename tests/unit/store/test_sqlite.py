@@ -121,6 +121,18 @@ async def test_the_claim_is_one_walk_along_the_index(store: SqliteStore) -> None
     assert "TEMP B-TREE" not in found
 
 
+async def test_a_tenant_s_first_is_found_at_the_head_of_its_line(store: SqliteStore) -> None:
+    found = plan(store, statements.first_own("ann", 1.0))
+    assert "SEARCH job USING INDEX job_line (tenant=? AND priority=?)" in found
+    assert "SEARCH other USING INDEX job_line (tenant=?)" in found
+    assert "SCAN" not in found
+    assert "TEMP B-TREE" not in found
+
+
+async def test_the_rank_of_a_tenant_s_last_is_found_at_once(store: SqliteStore) -> None:
+    assert "SEARCH job USING INDEX job_turns (tenant=?)" in plan(store, statements.back("ann"))
+
+
 async def test_a_place_in_the_queue_is_counted_along_the_index(store: SqliteStore) -> None:
     found = plan(store, statements.position("ann", "job-a"))
     assert "SEARCH job USING INDEX job_open (rank<?)" in found

@@ -57,7 +57,7 @@ async def test_a_job_becomes_its_pictures(place: Place) -> None:
     inputs = (raster("one"), raster("two"), raster("one"))
     engine = FakeEngine()
     async with working(place, engine):
-        job_id = await place.submit(count=3, inputs=inputs)
+        job_id = await place.submit(count=3, inputs=inputs, priority=-2)
         job = await place.job(job_id)
     assert job.state is State.SUCCEEDED
     files = [await place.blobs.read(image.key) for image in job.images]
@@ -65,6 +65,7 @@ async def test_a_job_becomes_its_pictures(place: Place) -> None:
     assert job.said.quality == QUALITY
     assert engine.started[0].inputs == inputs
     assert engine.started[0].tenant == TENANT
+    assert engine.started[0].priority == -2
     assert engine.started[0].deadline is not None
     progress = place.desk.board.get(job_id)
     assert progress is not None
