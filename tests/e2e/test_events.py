@@ -22,7 +22,7 @@ from tests.e2e.test_task_restart import SYNTHESIS
 from tests.support.served import GENERATION, Served, danqing, serve, until, write_profile
 from tests.support.tiny import tiny_checkpoint
 
-STEPS = 300  # some seconds a picture on an idle machine, so that there is something to watch
+STEPS = 1000  # a second and more a picture, however idle the machine, so that there is something to watch
 Heard = list[tuple[str, dict[str, Any]]]
 
 
