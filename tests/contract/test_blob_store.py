@@ -14,6 +14,7 @@ import pytest
 from danqing.blobs.folder import FolderBlobs
 from danqing.core.blobkeys import input_key
 from danqing.core.ports import BlobStore, LinkDead, LinkExpired, LinkForged
+from tests.support.folders import files_below
 from tests.support.jobs import digest, pictures
 
 NOW = 1_790_000_000.0
@@ -98,7 +99,7 @@ async def test_s8_a_key_outside_the_grammar_touches_nothing(
         await blobs.read(key)
     with pytest.raises(ValueError, match="not the key of a result"):
         blobs.link(key, base="http://host", expires=1)
-    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+    assert files_below(tmp_path / "blobs") == []
 
 
 async def test_stale_names_what_has_not_been_written_for_that_long(aged: Aged) -> None:

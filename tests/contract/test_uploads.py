@@ -14,6 +14,7 @@ from danqing.core.blobkeys import new_nonce, upload_key
 from danqing.core.ports import JobStore, Seal
 from danqing.core.uploads import Kept
 from tests.support.clock import VirtualClock
+from tests.support.folders import files_below
 from tests.support.jobs import sent
 
 DAY = 24 * 3600.0
@@ -94,7 +95,7 @@ def blobs(tmp_path: Path) -> FolderBlobs:
 
 
 def files(folder: Path) -> list[Path]:
-    return [path for path in (folder / "blobs").rglob("*") if path.is_file()]
+    return files_below(folder / "blobs")
 
 
 @pytest.mark.parametrize("pieces", [(), (b"",), (b"a", b"", b"bc"), (b"x" * 700_000,) * 5])

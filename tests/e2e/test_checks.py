@@ -17,6 +17,7 @@ from dashscope import ImageSynthesis, MultiModalConversation
 from PIL import Image
 
 from tests.support.classifier import Classifier, Question, classifying
+from tests.support.folders import files_below
 from tests.support.served import Served, danqing, serve, until
 
 pytestmark = pytest.mark.usefixtures("left_open")
@@ -77,7 +78,7 @@ def figures(server: Served) -> dict[str, float]:
 
 
 def files(server: Served) -> set[Path]:
-    return {path for path in (server.data / "blobs").rglob("*") if path.is_file()}
+    return set(files_below(server.data / "blobs"))
 
 
 def charged(server: Served) -> int:

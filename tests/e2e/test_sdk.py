@@ -13,6 +13,7 @@ import pytest
 from dashscope import MultiModalConversation
 from PIL import Image
 
+from tests.support.folders import files_below
 from tests.support.served import Served
 
 
@@ -125,7 +126,7 @@ def test_text_to_image_has_the_task_metric_of_its_family(served: Served) -> None
 
 def sent_ahead(served: Served) -> set[Path]:
     """The files that callers sent ahead."""
-    return {kept for kept in (served.data / "blobs" / "uploads").rglob("*") if kept.is_file()}
+    return set(files_below(served.data / "blobs" / "uploads"))
 
 
 def test_a_local_file_is_sent_and_edited(served: Served, tmp_path: Path) -> None:

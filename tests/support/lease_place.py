@@ -24,6 +24,7 @@ from danqing.lease.server import LeaseServer
 from danqing.store.life import Rules
 from danqing.store.sqlite import SqliteStore
 from tests.support.clock import RealClock
+from tests.support.folders import files_below
 
 SIZE = Size(8, 6)
 TENANT = "tenant-1"
@@ -79,7 +80,7 @@ class Place:
 
     def files(self) -> list[Path]:
         """The result files that lie in the folder."""
-        return [path for path in self.root.rglob("*.png") if path.is_file()]
+        return [path for path in files_below(self.root) if path.suffix == ".png"]
 
     async def charged(self) -> int:
         """Pictures charged in all."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.folders import files_below
 from tests.wire import house as houses
 from tests.wire.house import House
 
@@ -17,7 +18,7 @@ TASK = "/api/v1/services/aigc/image2image/image-synthesis"
 
 def stored(folder: Path) -> list[Path]:
     """Pictures of any kind that lie in the store."""
-    return [path for path in (folder / "blobs").rglob("*") if path.is_file()]
+    return files_below(folder / "blobs")
 
 
 async def post(house: House, path: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:

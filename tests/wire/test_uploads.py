@@ -17,6 +17,7 @@ import pytest
 
 from danqing.core.errors import Unavailable
 from danqing.wire import body
+from tests.support.folders import files_below
 from tests.wire import house as houses
 from tests.wire.house import House, form
 
@@ -47,7 +48,7 @@ async def send(house: House, content: Any, **headers: str) -> httpx.Response:
 
 
 def files(house: House) -> list[Path]:
-    return [path for path in (house.blobs._root / "uploads").rglob("*") if path.is_file()]
+    return files_below(house.blobs._root / "uploads")
 
 
 async def refused(house: House, status: int, code: str, content: Any, **headers: str) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -171,15 +171,21 @@ class FolderBlobs:
 
     def _stale(self, before: float) -> list[str]:
         found = []
-        for path in self._root.rglob("*"):
+        for path in _files(self._root):
             with suppress(FileNotFoundError):  # removed meanwhile
-                if not path.is_file() or path.stat().st_mtime >= before:
+                if path.stat().st_mtime >= before:
                     continue
                 if path.name.startswith(_DRAFT):
                     path.unlink()
                 elif _is_key(key := path.relative_to(self._root).as_posix()):
                     found.append(key)
         return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Every file below `root`. Not by `Path.rglob`: that raises where a folder goes before it is entered."""
+    for folder, _, names in os.walk(root):
+        yield from (Path(folder, name) for name in names)
 
 
 def _is_key(key: str) -> bool:

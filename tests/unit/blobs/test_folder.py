@@ -10,6 +10,7 @@ import pytest
 
 from danqing.blobs.folder import FolderBlobs
 from danqing.core.errors import Unavailable
+from tests.support.folders import files_below
 from tests.support.jobs import pictures
 
 KEY = pictures("job-a")[0].key
@@ -21,7 +22,7 @@ def blobs(tmp_path: Path) -> FolderBlobs:
 
 
 def files(root: Path) -> list[str]:
-    return [path.name for path in root.rglob("*") if path.is_file()]
+    return [path.name for path in files_below(root)]
 
 
 async def test_p6_file_and_every_folder_on_the_way_are_synced_before_a_write_returns(
@@ -98,3 +99,25 @@ async def test_a_disk_that_cannot_be_read_is_unavailable(
     monkeypatch.setattr(Path, "read_bytes", broken)
     with pytest.raises(Unavailable):
         await blobs.read(KEY)
+
+
+async def test_a_folder_that_goes_while_old_files_are_looked_for_ends_no_sweep(
+    blobs: FolderBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another job's files are removed, folders and all, after the sweep has seen the folders and before it enters."""
+    keys = [pictures(f"job-{name}")[0].key for name in "abcdefgh"]
+    for key in keys:
+        await blobs.write(key, b"x")
+        os.utime(tmp_path / "blobs" / key, (0, 0))
+    first: list[str] = []
+    stat = Path.stat
+
+    def seen(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        told = stat(self, follow_symlinks=follow_symlinks)
+        if self.suffix == ".png" and not first:
+            first.append(self.relative_to(tmp_path / "blobs").as_posix())
+            blobs._remove([tmp_path / "blobs" / key for key in keys if key != first[0]])
+        return told
+
+    monkeypatch.setattr(Path, "stat", seen)
+    assert await blobs.stale(1.0) == first
