@@ -80,8 +80,11 @@ class Contract(StrEnum):
     """What a picture is beside the one that the checkpoint's own pipeline makes of the same order and seed."""
 
     EXACT = "exact"
-    """That one, up to the rounding of sums taken in another order: no step is skipped and none is approximated. There
-    is no other; fewer steps are a preset, which has a name."""
+    """That one, up to the rounding of sums taken in another order: no step is skipped and none is approximated. Fewer
+    steps are a preset, which has a name."""
+    NARROWED = "narrowed"
+    """Near that one: somewhere in the transformer numbers have fewer bits than the checkpoint is computed in otherwise,
+    because the profile's loading says so."""
 
 
 @dataclass(frozen=True, slots=True)

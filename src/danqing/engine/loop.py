@@ -264,8 +264,10 @@ class StepEngine:
             why = f"what stands behind {work.model} here looks at {family.most_inputs} input pictures at most"
             self._say(Failed(work.token, EngineFailed(why)))
             return
-        made = plan(work, preset, self.profile.checkpoints[preset.checkpoint].native)
+        checkpoint = self.profile.checkpoints[preset.checkpoint]
+        made = plan(work, preset, checkpoint.native)
         running = Running(made, preset.checkpoint, family, arrived, arrived, family.steps(made))
+        running.narrowed = checkpoint.loading.narrows
         running.pictures = [Picture(index) for index in range(work.count)]
         if not self._room.ever(need(running.family, running.plan)):
             self._say(Failed(work.token, EngineFailed("the picture needs more memory than this device has")))

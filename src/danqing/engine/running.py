@@ -29,6 +29,8 @@ class Running:
     arrived: float
     served: float
     steps: int
+    narrowed: bool = False
+    """See `Contract.NARROWED`."""
     stage: Stage = Stage.ENCODE
     conditions: Any = None
     prefix: Any = None
@@ -47,7 +49,8 @@ class Running:
     @property
     def quality(self) -> Quality:
         """How its pictures are made."""
-        return Quality(Contract.EXACT, self.checkpoint, self.plan.preset, self.steps)
+        contract = Contract.NARROWED if self.narrowed else Contract.EXACT
+        return Quality(contract, self.checkpoint, self.plan.preset, self.steps)
 
     @property
     def token(self) -> str:

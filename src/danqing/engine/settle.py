@@ -98,10 +98,15 @@ def _narrow(transformer: Any) -> None:
 
 def _attend(transformer: Any, backend: str) -> None:
     """Raises ValueError for a backend that is unknown, not installed, or fetched when first used."""
+    from diffusers.models.attention_dispatch import attention_backend
+
     if backend.endswith("_hub"):
         raise ValueError(f"the attention backend {backend} is code from a hub, which is not run here")
     try:
-        transformer.set_attention_backend(backend)
+        # The library makes it the whole process's choice as well: other checkpoints', and that of masked attention,
+        # which many backends refuse. The block puts that back.
+        with attention_backend():
+            transformer.set_attention_backend(backend)
     except (ValueError, RuntimeError, ImportError) as fault:
         raise ValueError(f"the attention backend {backend} cannot be had: {fault}") from fault
 

@@ -35,6 +35,12 @@ class Loading:
     attention: str = ""
     compile: Compile = "off"
 
+    @property
+    def narrows(self) -> bool:
+        """Whether pictures are not those of the checkpoint's own pipeline: its weights, or what attention looks at,
+        lose bits. Of diffusers' backends those of SageAttention do that, to eight bits and fewer."""
+        return self.layerwise_fp8 or "sage" in self.attention
+
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:

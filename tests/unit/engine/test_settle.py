@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import structlog
 import torch
 from torch import nn
 
-from danqing.core.events import ImageReady
+from danqing.core.events import Finished, ImageReady
+from danqing.core.job import Contract
 from danqing.core.raster import Raster
 from danqing.engine.build import open_engine
 from danqing.engine.families.qwen_image_1 import QwenImage1
@@ -227,18 +227,8 @@ def test_the_number_format_is_the_profile_s(folders: dict[str, Path]) -> None:
     assert drawn(folders["edit"], family).size.area > 0
 
 
-@pytest.fixture
-def usual_attention() -> Iterator[None]:
-    """The library's choice of a backend is the process's: put it back."""
-    from diffusers.models.attention_dispatch import _AttentionBackendRegistry as registry
-
-    before = registry._active_backend
-    yield
-    registry.set_active_backend(before)
-
-
 @pytest.mark.parametrize("kind", ["edit", "causal"])
-def test_an_attention_backend_is_used(kind: str, folders: dict[str, Path], usual_attention: None) -> None:
+def test_an_attention_backend_is_used(kind: str, folders: dict[str, Path]) -> None:
     folder = folders[kind]
     family = family_of(folder, Loading(attention="_native_math"))
     chosen = {
@@ -250,12 +240,48 @@ def test_an_attention_backend_is_used(kind: str, folders: dict[str, Path], usual
     assert difference(drawn(folder, family), drawn(folder, family_of(folder))) <= 1
 
 
+def test_an_attention_backend_is_its_checkpoints_own(folders: dict[str, Path]) -> None:
+    """The library makes it the process's: of other checkpoints, and of masked attention, which not every one takes."""
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry as registry
+
+    before = registry._active_backend
+    family_of(folders["edit"], Loading(attention="_native_math"))
+    assert registry._active_backend is before
+
+
+def test_a_backend_that_takes_no_mask_serves_where_none_is_needed(folders: dict[str, Path]) -> None:
+    folder = folders["causal"]
+    family = family_of(folder, Loading(attention="_native_flash"))
+    assert difference(drawn(folder, family), drawn(folder, family_of(folder))) <= 1
+
+
+@pytest.mark.parametrize(
+    ("loading", "contract"),
+    [
+        (Loading(), Contract.EXACT),
+        (Loading(dtype="bf16", attention="_native_math"), Contract.EXACT),
+        (Loading(layerwise_fp8=True), Contract.NARROWED),
+        (Loading(attention="sage_varlen"), Contract.NARROWED),
+        (Loading(attention="_sage_qk_int8_pv_fp8_cuda"), Contract.NARROWED),
+    ],
+)
+def test_the_record_of_a_job_tells_of_narrowed_numbers(
+    loading: Loading, contract: Contract, folders: dict[str, Path]
+) -> None:
+    models = {"*": Preset("tiny", 3, 2.0)}
+    profile = Profile("tiny", "", {"tiny": checkpoint(folders["edit"], loading)}, models)
+    crank = Crank(profile, family_of(folders["edit"]))
+    crank.start(make_work())
+    crank.turn()
+    assert crank.of(Finished)[0].quality.contract is contract
+
+
 @pytest.mark.parametrize(
     ("backend", "why"),
     [("quick", "must be one of"), ("flash", "cannot be had"), ("sage_hub", "code from a hub")],
 )
 def test_an_attention_backend_that_cannot_be_had_is_refused(
-    backend: str, why: str, folders: dict[str, Path], usual_attention: None
+    backend: str, why: str, folders: dict[str, Path]
 ) -> None:
     with pytest.raises(BadCheckpoint, match=why):
         family_of(folders["edit"], Loading(attention=backend))

@@ -17,7 +17,9 @@ class Picture(BaseModel):
 class Made(BaseModel):
     """How pictures were made."""
 
-    contract: Contract = Field(description="exact: as the checkpoint's own pipeline makes them")
+    contract: Contract = Field(
+        description="exact: as the checkpoint's own pipeline makes them; narrowed: in numbers of fewer bits"
+    )
     checkpoint: str = Field(description="of the profile")
     preset: str = Field(description="of the profile")
     steps: int = Field(description="denoising steps of each picture")
