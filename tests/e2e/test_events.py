@@ -215,8 +215,8 @@ def test_watch_writes_lines_where_there_is_no_terminal_and_then_the_links(shown:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("no-such-job",), "HTTP 404"),
-        (("../../health",), "HTTP 404"),
+        (("no-such-job",), "there is no job no-such-job for this key"),
+        (("../../health",), "there is no job ../../health for this key"),
         (("x", "--server", "http://127.0.0.1:9"), "no answer"),
     ],
 )

@@ -16,5 +16,8 @@ ServerOption = Annotated[
     str | None, typer.Option("--server", help="URL of a server elsewhere", envvar="DANQING_CLI_SERVER")
 ]
 KeyOption = Annotated[
-    str | None, typer.Option("--key", help="API key for --server", envvar="DASHSCOPE_API_KEY")
+    str | None,
+    typer.Option(
+        "--key", help="API key (on this machine: the command line's own)", envvar="DASHSCOPE_API_KEY"
+    ),
 ]

@@ -16,6 +16,7 @@ from rich.console import Console
 from danqing.cli.growing import onlooker
 from danqing.cli.local import reach
 from danqing.cli.options import DataOption, JsonOption, KeyOption, ServerOption
+from danqing.cli.refusal import refused
 from danqing.cli.remote import Ask, CallFailed, Remote, pictures
 
 EDIT_MODEL = "qwen-image-edit-plus"
@@ -92,11 +93,7 @@ def _run(ask: Ask, out: Path, where: tuple[str | None, str | None, Path | None],
                 answer = remote.make(ask, hear)
             saved = _save(remote, answer, out, stem=ask.images[0].stem if ask.images else "picture")
     except CallFailed as fault:
-        if as_json:
-            typer.echo(json.dumps({"error": str(fault)}, ensure_ascii=False))
-        else:
-            console.print(f"[red]danqing:[/red] {fault}", highlight=False, markup=True)
-        raise typer.Exit(1) from fault
+        raise refused(console, fault, as_json=as_json) from fault
     seconds = round(time.monotonic() - begun, 2)
     if as_json:
         told = {"files": [str(path) for path in saved], "seconds": seconds, **answer}

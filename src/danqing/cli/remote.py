@@ -101,6 +101,9 @@ class Remote:
                     elif field == "data":
                         yield Event(name, json.loads(value))
         except urllib.error.HTTPError as fault:
+            if fault.code == 404:  # said of any path; here it is the job that is not there
+                why = f"there is no job {job} for this key: unknown, over for a day, or of another key's account"
+                raise CallFailed(why) from fault
             raise CallFailed(_explain(fault)) from fault
         except (OSError, ValueError) as fault:
             raise CallFailed(f"no answer from {self.url}: {fault}") from fault

@@ -12,6 +12,7 @@ from rich.console import Console
 from danqing.cli.growing import onlooker
 from danqing.cli.local import own_key, running
 from danqing.cli.options import DataOption, JsonOption, KeyOption, ServerOption
+from danqing.cli.refusal import refused
 from danqing.cli.remote import CallFailed, Event, Remote
 from danqing.settings import default_data
 
@@ -40,11 +41,7 @@ def watch(
         if end is None:
             raise CallFailed("the server ended the stream before the job")
     except CallFailed as fault:
-        if as_json:
-            typer.echo(json.dumps({"error": str(fault)}, ensure_ascii=False))
-        else:
-            console.print(f"[red]danqing:[/red] {fault}", highlight=False, markup=True)
-        raise typer.Exit(1) from fault
+        raise refused(console, fault, as_json=as_json) from fault
     if as_json:
         typer.echo(json.dumps(end.told, ensure_ascii=False))
     else:
