@@ -25,7 +25,7 @@ import torch
 
 from danqing.core.events import Event, Finished, Foretold, ImageReady, Started, Stepped, Work
 from danqing.core.raster import Raster, Size
-from danqing.engine.build import order_for
+from danqing.engine.build import SATURATION, order_for
 from danqing.engine.families.contract import Plan
 from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.loop import StepEngine
@@ -72,35 +72,41 @@ class Paced(Watch):
 class PacedFamily(QwenImage21):
     """The tiny checkpoint, each unit of which takes its operations over a throughput, give or take a hundredth: as
     much as steps vary on a GPU. A step without inputs takes `STEP_SECONDS`, operations of other stages a 25th of a
-    step's: in a checkpoint this small, encoder and autoencoder would weigh most."""
+    step's: in a checkpoint this small, encoder and autoencoder would weigh most. Steps of several lanes at once save
+    what the policy's own table says of this device: a clock on which they save nothing would be another device."""
 
     def __init__(self, folder: Path, watch: Paced) -> None:
         super().__init__(folder, torch.device("cpu"), torch.float32)
         self._watch, self._dice = watch, random.Random(SEED)
+        self._plans: dict[int, Plan] = {}
 
-    def _pace(self, plan: Plan, stage: Stage, lanes: int = 1) -> None:
-        step = self.bill(_bare(plan), Stage.STEP).flops
-        seconds = (
-            self.bill(plan, stage, lanes).flops
-            / step
-            * (STEP_SECONDS if stage is Stage.STEP else STEP_SECONDS / 25)
-        )
+    def _pace(self, stage: Stage, *plans: Plan) -> None:
+        step = self.bill(_bare(plans[0]), Stage.STEP).flops
+        whole = sum(self.bill(plan, stage).flops for plan in plans) / step
+        seconds = whole * (STEP_SECONDS if stage is Stage.STEP else STEP_SECONDS / 25)
+        if len(plans) > 1:
+            seconds *= SATURATION["cpu"].together(self.tokens(plans[0]), len(plans))
         self._watch.put(seconds * self._dice.gauss(1.0, 0.01))
 
     def encode(self, plan: Plan) -> Any:
-        self._pace(plan, Stage.ENCODE)
+        self._pace(Stage.ENCODE, plan)
         return super().encode(plan)
 
     def prefill(self, plan: Plan, conditions: Any) -> Any:
-        self._pace(plan, Stage.PREFILL)
+        self._pace(Stage.PREFILL, plan)
         return super().prefill(plan, conditions)
 
+    def begin(self, plan: Plan, prefix: Any, index: int) -> Any:
+        lane = super().begin(plan, prefix, index)
+        self._plans[id(lane)] = plan
+        return lane
+
     def step(self, plan: Plan, lanes: Sequence[Any]) -> None:
-        self._pace(plan, Stage.STEP, len(lanes))
+        self._pace(Stage.STEP, *(self._plans[id(lane)] for lane in lanes))
         super().step(plan, lanes)
 
     def decode(self, plan: Plan, lane: Any) -> Raster:
-        self._pace(plan, Stage.DECODE)
+        self._pace(Stage.DECODE, plan)
         return super().decode(plan, lane)
 
 

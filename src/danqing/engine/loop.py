@@ -316,7 +316,7 @@ class StepEngine:
                 solo=running.seconds + left if left else 0.0,
                 spent=self.shares.of(work.tenant),
                 promised=running.promised,
-                company=None if shared else (running.checkpoint, running.family.company(running.plan)),
+                company=(running.checkpoint, running.family.company(running.plan)),
             )
             for picture in (running.pictures[:1] if shared else running.pictures)
         ]

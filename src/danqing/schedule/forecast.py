@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from danqing.schedule.cost import Stage
 from danqing.schedule.policy import SLACK, Lane, Policy
 
 _GRAIN = 8
@@ -30,7 +31,7 @@ def ends(
 ) -> dict[str, float]:
     """Seconds from `now` until each job's end, if nothing else comes; no further than the end of `until`. The first
     `room` jobs are on the device, the others enter in their order as those leave. A job with nothing left ends at
-    once."""
+    once. Jobs that step together are played together, at the time that such a step takes."""
     inside = {one.lane.job: one for one in jobs[:room] if one.lane.left > 0}
     coming = [one for one in jobs[len(jobs[:room]) :] if one.lane.left > 0]
     coming.reverse()
@@ -41,18 +42,23 @@ def ends(
         while coming and (room is None or len(inside) < room):
             entering = coming.pop()
             inside[entering.lane.job] = entering
-        job = inside[policy.choose([one.lane for one in inside.values()], now + passed)[0].job]
-        run = min(job.lane.left, max(job.unit, passed / _GRAIN))
-        passed += run
-        if job.lane.left - run <= 1e-9 * passed:
-            done[job.lane.job] = passed
-            del inside[job.lane.job]
-        else:
-            moved = replace(job.lane, left=job.lane.left - run, served=now + passed)
-            inside[job.lane.job] = replace(job, lane=moved)
-        if len(accounts) > 1:
-            accounts[job.lane.tenant] += run
-            _book(inside, job.lane.tenant, accounts[job.lane.tenant])
+        lanes = policy.choose([one.lane for one in inside.values()], now + passed)
+        group = [inside[lane.job] for lane in lanes]
+        units = min(max(1.0, passed / _GRAIN / group[0].unit), *(one.lane.left / one.unit for one in group))
+        each = units * policy.together(lanes[0].tokens, len(lanes))
+        passed += sum(each * one.unit for one in group)
+        for one in group:
+            left = one.lane.left - units * one.unit
+            if left <= 1e-9 * passed:
+                done[one.lane.job] = passed
+                del inside[one.lane.job]
+            else:
+                # What comes before the steps is few units: after the first, it counts as having come to its steps.
+                moved = replace(one.lane, left=left, served=now + passed, stage=Stage.STEP)
+                inside[one.lane.job] = replace(one, lane=moved)
+            if len(accounts) > 1:
+                accounts[one.lane.tenant] += each * one.unit
+                _book(inside, one.lane.tenant, accounts[one.lane.tenant])
     return done
 
 

@@ -58,6 +58,10 @@ class Policy(Protocol):
         """How many of a job's `lanes` lanes at one step, of so many target tokens each, advance together."""
         ...
 
+    def together(self, tokens: int, lanes: int) -> float:
+        """Predicted time of one step of `lanes` lanes at once, over that of stepping them one after another."""
+        ...
+
 
 Rank = float | tuple[float, ...]
 Urgency = Callable[[Lane, float], Rank]
@@ -134,12 +138,16 @@ class InOrder:
 
     def _length(self, lane: Lane, lanes: int) -> float:
         """Of a step of so many such lanes, over that of one."""
-        return lanes * self.saturation.together(lane.tokens, lanes)
+        return lanes * self.together(lane.tokens, lanes)
 
     def width(self, tokens: int, lanes: int) -> int:
         """See `Policy.width`."""
         most = max(1, min(lanes, self.widest, self.saturation.most // tokens))
         return most if self.saturation.pays(tokens, most) else 1
+
+    def together(self, tokens: int, lanes: int) -> float:
+        """See `Policy.together`."""
+        return self.saturation.together(tokens, lanes)
 
 
 def _kept(lane: Lane, now: float, stretch: float) -> bool:

@@ -58,22 +58,46 @@ def test_what_is_done_ends_at_once_and_nobody_looks_further_than_asked() -> None
     assert ends(jobs, order("arrival"), 1.0, until="first") == {"done": 0.0, "first": pytest.approx(1.0)}
 
 
+def test_jobs_that_step_together_end_when_those_steps_have_been_done() -> None:
+    policy = InOrder(
+        POLICIES["promise"], Saturation(half=96)
+    )  # two lanes of 64 tokens at once: 0.7 of the time
+    jobs = [ahead("a", 4.0, company="one"), ahead("b", 6.0, company="one", arrived=0.5)]
+    assert ends(jobs, policy, 1.0) == {"a": pytest.approx(5.6), "b": pytest.approx(7.6)}
+    strangers = [ahead("a", 4.0, company="one"), ahead("b", 6.0, company="other", arrived=0.5)]
+    assert ends(strangers, policy, 1.0) == {"a": pytest.approx(4.0), "b": pytest.approx(10.0)}
+
+
+def test_a_job_that_waits_joins_once_it_has_come_to_its_steps() -> None:
+    policy = InOrder(POLICIES["promise"], Saturation(half=96))
+    jobs = [
+        ahead("new", 4.0, company="one", stage=Stage.ENCODE, arrived=0.5),
+        ahead("old", 40.0, company="one"),
+    ]
+    foretold = ends(jobs, policy, 1.0)
+    assert foretold["new"] == pytest.approx(1.0 + 3 * 1.4)
+    assert foretold["old"] == pytest.approx(foretold["new"] + 37.0)
+
+
 def one_by_one(jobs: list[Ahead], policy: InOrder, now: float) -> dict[str, float]:
     """The same play without merging, a unit at a time."""
     lanes = {one.lane.job: (one.lane, one.unit) for one in jobs}
     passed, done = 0.0, {}
     while lanes:
-        chosen = policy.choose([lane for lane, _ in lanes.values()], now + passed)[0]
-        unit = lanes[chosen.job][1]
-        passed += min(unit, chosen.left)
-        if chosen.left - unit <= 1e-9:
-            done[chosen.job] = passed
-            del lanes[chosen.job]
-        else:
-            lanes[chosen.job] = replace(chosen, left=chosen.left - unit, served=now + passed), unit
-        for name, (lane, its) in lanes.items():
-            if lane.tenant == chosen.tenant:
-                lanes[name] = replace(lane, spent=lane.spent + unit), its
+        group = policy.choose([lane for lane, _ in lanes.values()], now + passed)
+        saved = policy.together(group[0].tokens, len(group))
+        passed += saved * sum(min(lanes[lane.job][1], lane.left) for lane in group)
+        for chosen in group:
+            unit = lanes[chosen.job][1]
+            if chosen.left - unit <= 1e-9:
+                done[chosen.job] = passed
+                del lanes[chosen.job]
+            else:
+                moved = replace(lanes[chosen.job][0], left=chosen.left - unit, served=now + passed)
+                lanes[chosen.job] = moved, unit
+            for name, (lane, its) in lanes.items():
+                if lane.tenant == chosen.tenant:
+                    lanes[name] = replace(lane, spent=lane.spent + saved * unit), its
     return done
 
 
@@ -81,13 +105,17 @@ def one_by_one(jobs: list[Ahead], policy: InOrder, now: float) -> dict[str, floa
 @given(
     some.sampled_from(["promise", "arrival", "rest"]),
     some.lists(some.tuples(some.integers(1, 60), some.integers(0, 9)), min_size=1, max_size=6),
+    some.booleans(),
 )
-def test_merged_units_foretell_what_single_ones_do(policy: str, asked: list[tuple[int, int]]) -> None:
+def test_merged_units_foretell_what_single_ones_do(
+    policy: str, asked: list[tuple[int, int]], company: bool
+) -> None:
     jobs = [
-        ahead(str(place), float(units), arrived=float(arrived))
+        ahead(str(place), float(units), arrived=float(arrived), company="one" if company else None)
         for place, (units, arrived) in enumerate(asked)
     ]
-    fine, merged = one_by_one(jobs, order(policy), 10.0), ends(jobs, order(policy), 10.0)
+    chosen = InOrder(POLICIES[policy], Saturation(half=96))
+    fine, merged = one_by_one(jobs, chosen, 10.0), ends(jobs, chosen, 10.0)
     assert merged == {job: pytest.approx(end, rel=0.13, abs=1e-6) for job, end in fine.items()}
 
 
