@@ -23,13 +23,15 @@ LARGE = 1000
 @dataclass
 class FakeHub:
     """A hub that serves `repos` (id to folder). `cut` breaks the line of a path after so many bytes, so many times;
-    `lies` are paths whose hash is told wrong; `deaf` are paths that ignore ranges."""
+    `lies` are paths whose hash is told wrong; `deaf` are paths that ignore ranges; `empty` ones bring nothing and call
+    that all there is."""
 
     repos: dict[str, Path]
     revision: str = REVISION
     cut: dict[str, tuple[int, int]] = field(default_factory=dict)
     lies: set[str] = field(default_factory=set)
     deaf: set[str] = field(default_factory=set)
+    empty: set[str] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)
     page: int = 3
     elsewhere: str = ""
@@ -123,7 +125,7 @@ class FakeHub:
             first = int(asked.removeprefix("bytes=").removesuffix("-"))
             answer.set_status(206)
             answer.headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
-        rest = data[first:]
+        rest = b"" if path in self.empty else data[first:]
         answer.content_length = len(rest)
         await answer.prepare(request)
         after, times = self.cut.get(path, (0, 0))

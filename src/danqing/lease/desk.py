@@ -46,8 +46,8 @@ QUIET_SECONDS = 12.0
 """Two missed beats and some slack; less than half a lease."""
 
 Finish = Callable[[Raster, Brief, str], bytes]
-"""What makes a file of a picture; the text is the picture's number, of the job and its index."""
-"""Marks a picture and makes its PNG file. Called in a thread."""
+"""Marks a picture and makes its PNG file; the text is the picture's number, of the job and its index. Called in a
+thread."""
 
 
 @dataclass(slots=True)
@@ -361,9 +361,11 @@ class Desk:
         worker = seat.hello.worker
         if not any(hand.worker == worker for hand in self._hands.values()):
             seat.moved = self._clock.monotonic()
-        self._hands[lease.token] = Hand(lease.job_id, lease.tenant, lease.brief, worker, lease.cost)
-        self._hands[lease.token].since = self._clock.monotonic()
-        self._hands[lease.token].priority = lease.priority
+        self._hands[lease.token] = Hand(
+            *(lease.job_id, lease.tenant, lease.brief, worker, lease.cost),
+            since=self._clock.monotonic(),
+            priority=lease.priority,
+        )
         self.board.claimed(lease.job_id)
 
     async def _held(self, token: str) -> Hand:

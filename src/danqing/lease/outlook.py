@@ -6,6 +6,7 @@ waits in which order, and what such jobs took lately. Once a worker tells of a j
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Outlook:
         self._held, self._workers = held, workers
         self._ends: dict[str, float] = {}
         self._next = 0.0
+        self._looking = asyncio.Lock()
         self._said: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self.allowance = 1.0
         """Learned: how long jobs took over what was foretold of them when they were first asked about."""
@@ -65,7 +67,9 @@ class Outlook:
     async def left(self, job_id: str) -> float | None:
         """Predicted seconds until the job's end; None where nobody can say."""
         if self._clock.monotonic() >= self._next:
-            await self._look()
+            async with self._looking:
+                if self._clock.monotonic() >= self._next:  # else somebody else has just looked for all who waited
+                    await self._look()
         end = self._ends.get(job_id)
         now = self._clock.monotonic()
         if end is None:

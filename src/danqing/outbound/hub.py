@@ -173,17 +173,21 @@ class Hubs:
                 growing.close()
 
     async def _grow(self, remote: Remote, growing: Growing, tell: Tell) -> None:
-        """Until all of it is there."""
+        """Until all of it is there. An answer that ends before its time is a line that broke, if it says so or not."""
         idle = 0
         while growing.size < remote.size or not growing.begun:
-            before = growing.size
+            before, broke = growing.size, "the answer was too short"
             try:
                 await self._more(remote, growing, tell)
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as fault:
-                idle = 0 if growing.size > before else idle + 1
-                if idle >= TRIES:
-                    raise HubFault(f"{remote.path}: the line broke {TRIES} times ({_said(fault)})") from fault
-                await asyncio.sleep(self._pause)
+                broke = _said(fault)
+            else:
+                if growing.size == remote.size:
+                    return
+            idle = 0 if growing.size > before else idle + 1
+            if idle >= TRIES:
+                raise HubFault(f"{remote.path}: the line broke {TRIES} times ({broke})")
+            await asyncio.sleep(self._pause)
 
     async def _more(self, remote: Remote, growing: Growing, tell: Tell) -> None:
         headers = self._headers(remote.url)

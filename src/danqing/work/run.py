@@ -188,11 +188,12 @@ class Worker:
             figures: Mapping[str, float] = {}
             if now - at >= BEAT_SECONDS:
                 latest, at = self._engine.figures(), now
-                counted, figures = latest, {} if latest == counted else latest
+                figures = {} if latest == counted else latest
             if beats or figures:
                 with suppress(ServerAway):
                     answer = await self._client.beat(self._hello.worker, beats, figures)
                     self._answered(answer, beats)
+                    counted = figures or counted
             free = max(free, now) + LEAST_BEAT
             await asyncio.sleep(max(0.0, free - self._clock.monotonic() - (BURST - 1) * LEAST_BEAT))
 

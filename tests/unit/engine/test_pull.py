@@ -229,6 +229,14 @@ def test_a_line_that_always_breaks_is_given_up(profile: Profile, weights: Weight
     assert hub.cut["four.safetensors"][1] == 100 - TRIES
 
 
+def test_a_hub_that_brings_nothing_and_calls_it_all_is_given_up(
+    profile: Profile, weights: Weights, hub: FakeHub
+) -> None:
+    hub.empty = {"four.safetensors"}
+    assert "the answer was too short" in why(profile, weights, hub)
+    assert hub.asked[f"/Other/Few-Steps/resolve/{REVISION}/four.safetensors"] == TRIES
+
+
 def test_a_disk_that_is_too_small_is_seen_before_the_first_byte(
     profile: Profile, weights: Weights, hub: FakeHub
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from danqing.core.job import Job
 from danqing.lease.messages import Beats, Claim, End, Outcome, Pulse
 from danqing.lease.outlook import EVERY
 from tests.support.clock import VirtualClock
@@ -95,6 +97,24 @@ async def test_what_becomes_of_what_was_foretold_is_allowed_for(place: Place, cl
         clock.advance(EVERY)
     assert place.desk.outlook.allowance == pytest.approx(1.16, abs=0.03)
     assert await place.audited()
+
+
+async def test_many_who_ask_at_once_share_one_look(
+    place: Place, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await taught(place, clock)
+    job, looked = await place.submit(), 0
+    ask = place.store.queued
+
+    async def queued(limit: int) -> Sequence[Job]:
+        nonlocal looked
+        looked += 1
+        return await ask(limit)
+
+    monkeypatch.setattr(place.store, "queued", queued)
+    lefts = await asyncio.gather(*(place.desk.outlook.left(job) for _ in range(50)))
+    assert lefts == pytest.approx([10.0] * 50)
+    assert looked == 1
 
 
 async def test_of_a_long_queue_only_the_front_is_foretold(place: Place, clock: VirtualClock) -> None:

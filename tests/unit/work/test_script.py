@@ -49,7 +49,7 @@ class ByHand:
         pass
 
     async def next(self) -> Work:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):  # a busy machine is no fault
             return await self.works.get()
 
     def make(self, work: Work, seconds: float = 1.0) -> None:
@@ -240,6 +240,11 @@ async def second_of_three(place: Place, engine: ByHand) -> str:
     return job_id
 
 
+def dropped(engine: ByHand, place: int) -> bool:
+    """Whether the engine was told to drop the picture at that place: it hears of the job first, then of the picture."""
+    return any(token.endswith(f"/{place}") for token in engine.cancelled)
+
+
 async def test_a_story_becomes_a_job_s_pictures_and_texts(place: Place) -> None:
     async with working(place) as (engine, _):
         job_id = await place.submit(STORY, count=5, knobs={"enable_interleave": True})
@@ -256,8 +261,7 @@ async def test_a_cancel_during_the_second_picture_ends_it_and_nothing_follows(pl
     async with working(place) as (engine, _):
         job_id = await second_of_three(place, engine)
         await place.store.cancel(TENANT, job_id)
-        await eventually(lambda: engine.cancelled)
-        assert any(token.endswith("/1") for token in engine.cancelled)
+        await eventually(lambda: dropped(engine, 1))
         await eventually(lambda: not place.files())
         assert engine.works.empty()
     assert await place.charged() == 0
@@ -267,7 +271,7 @@ async def test_a_cancel_during_the_second_picture_ends_it_and_nothing_follows(pl
 async def test_a_worker_that_stops_gives_the_job_back_and_the_next_makes_it_whole(place: Place) -> None:
     async with working(place) as (engine, _):
         job_id = await second_of_three(place, engine)
-    assert any(token.endswith("/1") for token in engine.cancelled)
+    assert dropped(engine, 1)
     assert ((await place.job(job_id, 0)).state, place.files()) == (State.QUEUED, [])
     async with working(place) as (engine, _):
         for _ in range(3):
@@ -283,7 +287,6 @@ async def test_a_job_past_its_deadline_ends_during_its_second_picture(tmp_path: 
         job_id = await second_of_three(place, engine)
         clock.advance(601.0)
         await place.store.sweep()
-        await eventually(lambda: engine.cancelled, 10.0)
-        assert any(token.endswith("/1") for token in engine.cancelled)
+        await eventually(lambda: dropped(engine, 1))
         assert (await place.job(job_id, 0)).state is State.FAILED
         assert await place.charged() == 0

@@ -89,15 +89,14 @@ async def _found(request: Request, desk: Desk, job_id: str) -> tuple[Caller, Job
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """A job as it stands. `links` are those of its pictures that are stored, by place; `eta` the predicted
-    seconds until it is done, None where nobody can say."""
+    """A job as it stands. `links` are those of its pictures that are stored, by place; `eta` the predicted seconds until it
+    is done, None where nobody can say; `position` its place among all that wait, None for one that does not."""
 
     job: Job
     state: State
     progress: Progress
     links: Mapping[int, str]
     eta: float | None = None
-    """Seconds until the job is done, as they are predicted; None where nobody can say."""
     position: int | None = None
 
     @property
