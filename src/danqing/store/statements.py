@@ -66,8 +66,9 @@ def verb(build: Callable[P, S]) -> Callable[P, tuple[S, dict[str, Any]]]:
     return call
 
 
-# Spelled exactly as the partial index, with its literals: a bound parameter would hide the index from SQLite.
+# Spelled exactly as the partial indexes, with their literals: a bound parameter would hide the index from SQLite.
 _OPEN = text("state IN ('accepted', 'queued', 'running')")
+_RUNNING = text("state = 'running'")
 
 
 def held_by(token: str) -> ColumnElement[bool]:
@@ -346,8 +347,8 @@ def find_token(token: str) -> Select[Any]:
 
 @verb
 def find_worker(worker: str) -> Select[Any]:
-    """The jobs a worker holds."""
-    return select(job).where(_OPEN, job.c.state == "running", job.c.lease_worker == worker)
+    """The jobs a worker holds, found by its name however many others are open."""
+    return select(job).where(_RUNNING, job.c.lease_worker == worker)
 
 
 @verb

@@ -85,6 +85,8 @@ for _name, _order in (("job_line", ("priority", "place", "created")), ("job_turn
         sqlite_where=_OPEN_ONLY,
         postgresql_where=_OPEN_ONLY,
     )
+_RUNNING = text("state = 'running'")
+Index("job_held", job.c.lease_worker, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 _HAS_TOKEN = text("lease_token IS NOT NULL")
 Index("job_token", job.c.lease_token, unique=True, sqlite_where=_HAS_TOKEN, postgresql_where=_HAS_TOKEN)
 _HAS_EXPIRES = text("expires IS NOT NULL")

@@ -121,6 +121,10 @@ async def test_the_claim_is_one_walk_along_the_index(store: SqliteStore) -> None
     assert "TEMP B-TREE" not in found
 
 
+async def test_what_a_worker_holds_is_found_by_its_name(store: SqliteStore) -> None:
+    assert plan(store, statements.find_worker("w1")) == "SEARCH job USING INDEX job_held (lease_worker=?)"
+
+
 async def test_a_tenant_s_first_is_found_at_the_head_of_its_line(store: SqliteStore) -> None:
     found = plan(store, statements.first_own("ann", 1.0))
     assert "SEARCH job USING INDEX job_line (tenant=? AND priority=?)" in found
