@@ -265,7 +265,12 @@ def claim(conn: Connection, worker: str, room: int, at: Moment) -> Outcome[tuple
     held = Counter(row["tenant"] for row in conn.execute(*statements.find_worker(worker)).mappings())
     while len(leases) < room:
         full = [tenant for tenant, jobs in held.items() if jobs >= at.rules.most_of_one]
-        row = conn.execute(*statements.next_job(at.now, at.run, **limits, without=full)).mappings().first()
+        found = (
+            statements.next_of_others(at.now, at.run, **limits, without=full)
+            if full
+            else statements.next_job(at.now, at.run, **limits)
+        )
+        row = conn.execute(*found).mappings().first()
         if row is None:
             break
         turn = {"rank": row["rank"], "turn": row["turn"]}

@@ -1,4 +1,5 @@
-"""Every statement of the store, named as a verb, in SQLAlchemy Core. Knows no connection, thread or clock.
+"""Every statement of the store but those of lists and uploads, named as a verb, in SQLAlchemy Core. Knows no
+connection, thread or clock.
 
 Written once for all databases; one that must differ (PostgreSQL's claim skips locked rows) overrides only that.
 Guards that two statements share are functions of their own: `held_by` is the fencing token, `has_room` the quota.
@@ -20,9 +21,9 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Float,
+    FromClause,
     Insert,
     Select,
-    Table,
     Update,
     and_,
     bindparam,
@@ -39,8 +40,7 @@ from sqlalchemy import (
     update,
 )
 
-from danqing.core.job import Search
-from danqing.store.tables import OPEN, account, api_key, charge, job, job_input, mark, outbox, tally
+from danqing.store.tables import OPEN, account, api_key, charge, job, job_input, mark, outbox
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -86,15 +86,21 @@ def owned_by(tenant: str) -> ColumnElement[bool]:
     return job.c.tenant == tenant
 
 
-def crashes_now(run: str) -> ColumnElement[int]:
+def crashes_now(run: str, table: FromClause = job) -> ColumnElement[int]:
     """Crashes of a job whose lease has lapsed. A lapse counts, unless this server run never saw the lease alive:
     then it was the server that went away, not the worker."""
-    return job.c.crash_count + case((job.c.lease_run == run, 1), else_=0)
+    return table.c.crash_count + case((table.c.lease_run == run, 1), else_=0)
 
 
 def lapsed(now: float) -> ColumnElement[bool]:
     """A running job whose worker has been silent for longer than its lease."""
     return and_(job.c.state == "running", job.c.lease_until <= now)
+
+
+def claimable(now: float, run: str, attempts: int, crashes: int) -> ColumnElement[bool]:
+    """A job a worker may have: in time, and queued, or lapsed with an attempt left."""
+    worth = and_(lapsed(now), job.c.attempt < attempts, crashes_now(run) < crashes)
+    return and_(_OPEN, job.c.deadline > now, or_(job.c.state == "queued", worth))
 
 
 # jobs: submit, find
@@ -158,49 +164,6 @@ def queued(limit: int) -> Select[Any]:
 def move(job_id: str, values: dict[str, Any]) -> Update:
     """Change a job that the caller has just read in this transaction."""
     return update(job).where(job.c.id == job_id)
-
-
-# lists: the shape of these depends on what is asked, so they are built each time
-
-
-def tallies(tenant: str, search: Search, first: int, last: int) -> Select[Any]:
-    """How many jobs of a search there are in each quarter of an hour, newest first; empty ones are left out."""
-    jobs = func.sum(tally.c.jobs).label("jobs")
-    found = select(tally.c.quarter, jobs).where(
-        tally.c.tenant == tenant, tally.c.quarter >= first, tally.c.quarter <= last, *_narrowed(tally, search)
-    )
-    return found.group_by(tally.c.quarter).order_by(tally.c.quarter.desc())
-
-
-def listed(tenant: str, search: Search, since: float, until: float) -> Select[Any]:
-    """The jobs of a search created from `since` to `until`, newest first."""
-    found = select(job).where(*_listed(tenant, search, since, until))
-    return found.order_by(job.c.created.desc(), job.c.id.desc())
-
-
-def count_listed(tenant: str, search: Search, since: float, until: float) -> Select[Any]:
-    """How many those are, counted one by one."""
-    return select(func.count()).select_from(job).where(*_listed(tenant, search, since, until))
-
-
-def _listed(tenant: str, search: Search, since: float, until: float) -> list[ColumnElement[bool]]:
-    asked: Any = text("request_id IS NOT NULL")  # as the partial indexes say it
-    conditions = [asked, owned_by(tenant), job.c.created >= since]
-    conditions += [job.c.created <= until, *_narrowed(job, search)]
-    if search.job_id is not None:
-        conditions.append(job.c.id == search.job_id)
-    if search.key_id is not None:
-        conditions.append(job.c.key_id == search.key_id)
-    return conditions
-
-
-def _narrowed(table: Table, search: Search) -> list[ColumnElement[bool]]:
-    conditions = []
-    if search.model is not None:
-        conditions.append(table.c.model == search.model)
-    if search.states is not None:
-        conditions.append(table.c.state.in_([state.value for state in search.states]))
-    return conditions
 
 
 @verb
@@ -289,17 +252,27 @@ def add_input(values: dict[str, Any]) -> Insert:
 
 
 @verb
-def next_job(now: float, run: str, *, attempts: int, crashes: int, without: Sequence[str]) -> Select[Any]:
-    """The first job a worker may have, of other tenants than these: queued, or lapsed with an attempt left. One walk
-    along the open index."""
-    worth = and_(lapsed(now), job.c.attempt < attempts, crashes_now(run) < crashes)
-    return (
-        select(job, crashes_now(run).label("crashes_now"))
-        .where(_OPEN, job.c.deadline > now, or_(job.c.state == "queued", worth))
-        .where(job.c.tenant.not_in(without))
-        .order_by(job.c.rank, job.c.turn)
-        .limit(1)
-    )
+def next_job(now: float, run: str, *, attempts: int, crashes: int) -> Select[Any]:
+    """The first job a worker may have. One walk along the open index."""
+    found = select(job, crashes_now(run).label("crashes_now")).where(claimable(now, run, attempts, crashes))
+    return found.order_by(job.c.rank, job.c.turn).limit(1)
+
+
+@verb
+def next_of_others(
+    now: float, run: str, *, attempts: int, crashes: int, without: Sequence[str]
+) -> Select[Any]:
+    """The same of other tenants than these. A walk might pass all that these have waiting: so the tenants are gone
+    through, each found behind the last by the index of turns, and each of the others names its first."""
+    open_of, found = job.alias("open_of"), job.alias("found")
+    tenants = select(func.min(open_of.c.tenant).label("tenant")).where(_OPEN).cte("tenants", recursive=True)
+    behind = select(func.min(open_of.c.tenant)).where(_OPEN, open_of.c.tenant > tenants.c.tenant)
+    tenants = tenants.union_all(select(behind.scalar_subquery()).where(tenants.c.tenant.is_not(None)))
+    first = select(job.c.id).where(claimable(now, run, attempts, crashes), job.c.tenant == tenants.c.tenant)
+    first = first.order_by(job.c.rank, job.c.turn).limit(1).correlate(tenants)
+    heads = select(first.scalar_subquery()).where(tenants.c.tenant.not_in(without))
+    whole = select(found, crashes_now(run, found).label("crashes_now")).where(found.c.id.in_(heads))
+    return whole.order_by(found.c.rank, found.c.turn).limit(1)
 
 
 @verb

@@ -13,8 +13,8 @@ _SECONDS = 10.0
 
 
 def listed_gpus(visible: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    """Their ids, as `CUDA_VISIBLE_DEVICES` takes them: the `visible` ones, if somebody has said which. Empty where there
-    is no such tool, or where the tensor library was built without CUDA."""
+    """Their ids, as `CUDA_VISIBLE_DEVICES` takes them: the `visible` ones, if somebody has said which. Empty where
+    there is no such tool, or where the tensor library was built without CUDA."""
     if _plain_torch():
         return ()
     if visible is not None:

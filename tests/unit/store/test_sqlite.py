@@ -116,9 +116,17 @@ def plan(store: SqliteStore, question: tuple[Select[Any], dict[str, Any]]) -> st
 
 
 async def test_the_claim_is_one_walk_along_the_index(store: SqliteStore) -> None:
-    found = plan(store, statements.next_job(1.0, "run", attempts=3, crashes=2, without=("full",)))
+    found = plan(store, statements.next_job(1.0, "run", attempts=3, crashes=2))
     assert "USING INDEX job_open" in found
     assert "TEMP B-TREE" not in found
+
+
+async def test_a_claim_beside_full_tenants_passes_none_of_their_jobs(store: SqliteStore) -> None:
+    found = plan(store, statements.next_of_others(1.0, "run", attempts=3, crashes=2, without=("full",)))
+    assert "SEARCH open_of USING INDEX job_turns (tenant>?)" in found
+    assert "SEARCH job USING INDEX job_turns (tenant=?)" in found
+    assert "SCAN job" not in found
+    assert "job_open" not in found
 
 
 async def test_what_a_worker_holds_is_found_by_its_name(store: SqliteStore) -> None:

@@ -89,8 +89,8 @@ async def _found(request: Request, desk: Desk, job_id: str) -> tuple[Caller, Job
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """A job as it stands. `links` are those of its pictures that are stored, by place; `eta` the predicted seconds until it
-    is done, None where nobody can say; `position` its place among all that wait, None for one that does not."""
+    """A job as it stands. `links` are those of its pictures that are stored, by place; `eta` the predicted seconds
+    until it is done, None where nobody can say; `position` its place among all that wait, None once it does not."""
 
     job: Job
     state: State
