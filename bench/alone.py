@@ -196,7 +196,7 @@ def measure(
         known = round(first_step(folder, pairs), 3)
         return figures | {
             "ratios": ratios,
-            "known_first_step": known,
+            "prefix_first_step": known,
             "alone_min_ratio": min(ratios.values()),
         }
 

@@ -21,8 +21,9 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bench.figures import percentile, show
 from bench.server import GENERATION, Served, serving
-from bench.serving import percentile, text_body
+from bench.serving import text_body
 
 CANCELS = 100
 CALLERS = 6
@@ -136,10 +137,7 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
-    figures = measure()
-    for name, value in figures.items():
-        print(f"{name:24} {value}")
-    print(json.dumps(figures))
+    show(measure())
 
 
 if __name__ == "__main__":

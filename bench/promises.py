@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from bench.figures import percentile
 from danqing.core.events import Event, Finished, Foretold, ImageReady, Started, Stepped, Work
 from danqing.core.raster import Raster, Size
 from danqing.engine.build import SATURATION, order_for
@@ -231,10 +232,6 @@ def missed(asked: Iterable[Sent]) -> tuple[float, float]:
         if one.foretold is not None
     ]
     return percentile(start), percentile(admission)
-
-
-def percentile(values: Sequence[float], part: float = 0.95) -> float:
-    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
 
 
 def mixed(place: Place, count: int) -> dict[str, float]:

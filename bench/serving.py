@@ -7,12 +7,12 @@ wall time less what the worker took from the claim to the last stored byte of PN
 from __future__ import annotations
 
 import base64
-import json
 import statistics
 from typing import Any
 
 import psutil
 
+from bench.figures import percentile, show
 from bench.server import Served, serving
 from danqing.core.raster import Raster, Size
 from danqing.judge.scenes import draw_case
@@ -62,11 +62,6 @@ def resident(pid: int) -> float:
     return sum(process.memory_info().rss for process in family) / 1e6
 
 
-def percentile(values: list[float], share: float) -> float:
-    """The value below which that share of the values lies."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
 def measure() -> dict[str, float]:
     """All figures of one server's life."""
     picture, instruction = input_picture()
@@ -88,10 +83,7 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
-    figures = measure()
-    for name, value in figures.items():
-        print(f"{name:24} {value}")
-    print(json.dumps(figures))
+    show(measure())
 
 
 if __name__ == "__main__":

@@ -126,11 +126,10 @@ def of_transformers(kind: Any, folder: Path, device: torch.device, dtype: torch.
 
 def _enlarge(folder: Path, name: str) -> None:
     """Give a tiny checkpoint's configurations the true sizes, and take its weights away."""
-    for part, keys in (("transformer", ()), ("vae", ())):
+    for part, sizes in (("transformer", TRUE[name]["transformer"]), ("vae", {})):
         path = folder / part / "config.json"
         told = json.loads(path.read_text())
-        kept = {key: told[key] for key in ("_class_name", "_diffusers_version", *keys)}
-        path.write_text(json.dumps(kept | (TRUE[name]["transformer"] if part == "transformer" else {})))
+        path.write_text(json.dumps({key: told[key] for key in ("_class_name", "_diffusers_version")} | sizes))
     path = folder / "text_encoder" / "config.json"
     told = json.loads(path.read_text())
     for key in ("text", "vision"):

@@ -12,7 +12,7 @@ import torch
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Writes what a stopped run needs to go on."""
+    """Writes what a stopped run needs to go on, whole or not at all."""
     fresh = path.with_name(path.name + ".new")
     torch.save(state, fresh)
     fresh.replace(path)
