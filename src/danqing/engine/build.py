@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from danqing.engine.calibration import keep, recalled
-from danqing.engine.load import Device, load_family, residence_of
+from danqing.engine.load import BadCheckpoint, Device, load_family, residence_of, spare_of
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
 from danqing.profiles.loader import Profile
@@ -33,18 +34,25 @@ def open_engine(
     """Load every checkpoint of the profile and return an idle engine. `threads` are torch's on a CPU (a setting of
     the whole process: call this in a process of the engine's own); `calibration` is the file where what is learned of
     the device's speed is kept, `weights` the folder of pulled ones; each checkpoint may keep `remember` bytes of
-    inputs and prompts, None for what suits the device; `lost` is called when only a new process helps.
-    Raises BadCheckpoint, or ValueError for an unknown device or policy."""
+    inputs and prompts, which works then have less, None for what suits the device; `lost` is called when only a new
+    process helps. Raises BadCheckpoint, or ValueError for an unknown device or policy."""
     if threads is not None:
         torch.set_num_threads(threads)
     found = find_device(device)
     order = order_for(found.kind, policy)
     moving = residence_of(profile, found, weights)
+    spare, many = spare_of(profile, found, weights, moving), len(profile.checkpoints)
+    budget = replace(found, free=spare // many).keep(remember)
+    if remember is not None and many * budget.near >= spare:
+        raise BadCheckpoint(
+            f"{many} × {remember:,} bytes remembered would leave nothing of the device to works"
+        )
     families = {
-        name: load_family(one, found, weights, remember=remember, residence=moving.get(name))
+        name: load_family(one, found, weights, keep=budget, residence=moving.get(name))
         for name, one in profile.checkpoints.items()
     }
-    room = make_room(found.kind, promised=max((one.limit for one in moving.values()), default=0))
+    coming = max((one.most for one in moving.values()), default=0)
+    room = make_room(found.kind, promised=coming + many * budget.near)
     about = f"{found.name}, {torch.get_num_threads()} threads, {profile.name}"
     return StepEngine(
         profile,

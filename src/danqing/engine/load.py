@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,18 +71,20 @@ def load_family(
     device: Device,
     weights: Weights | None = None,
     *,
-    remember: int | None = None,
+    keep: Budget | None = None,
     residence: Residence | None = None,
 ) -> Family:
     """Check the checkpoint's folder, which is its own or one of `weights`, and load its modules; with a residence they
-    come to the device when they are used. Nothing is fetched. `remember` is how many bytes it may keep of inputs and
-    prompts, None for what suits the device. Raises BadCheckpoint with the reason in words."""
+    come to the device when they are used. Nothing is fetched. `keep` is what it may remember of inputs and prompts,
+    None for what suits the device. Raises BadCheckpoint with the reason in words."""
     folder = _found(checkpoint, weights)
     opener = _opener(check_folder(folder))
     _still_bars()
     try:
         numbers = number_format(checkpoint.loading, device.dtype)
-        family = opener(folder, torch.device(device.kind), numbers, device.keep(remember))
+        family = opener(
+            folder, torch.device(device.kind), numbers, keep if keep is not None else device.keep()
+        )
     except (OSError, KeyError) as error:
         raise BadCheckpoint(f"the checkpoint in {folder} cannot be loaded: {error}") from error
     for adapter in checkpoint.adapters.values():
@@ -100,7 +104,7 @@ def residence_of(profile: Profile, device: Device, weights: Weights | None) -> d
     BadCheckpoint where they do not fit."""
     named = profile.checkpoints
     loadings = {name: one.loading for name, one in named.items()}
-    sizes = {name: _weight(one, weights) for name, one in named.items()}
+    sizes = {name: _weight(one, device, weights) for name, one in named.items()}
     moving = residence_for(loadings, sizes, kind=device.kind, free=device.free)
     settled = sum(size for name, size in sizes.items() if name not in moving)
     if device.kind != "cpu" and settled > device.free:
@@ -113,14 +117,36 @@ def residence_of(profile: Profile, device: Device, weights: Weights | None) -> d
     return dict.fromkeys(moving, open_residence(device.kind, device.free, settled))
 
 
-def _weight(checkpoint: Checkpoint, weights: Weights | None) -> int:
-    """Bytes that a checkpoint's weights take on the device, by its files."""
+def spare_of(
+    profile: Profile, device: Device, weights: Weights | None, moving: Mapping[str, Residence]
+) -> int:
+    """Bytes of the device that are left to works, and to what is remembered, once all modules are there. Raises
+    BadCheckpoint."""
+    here = [one for name, one in profile.checkpoints.items() if name not in moving]
+    settled = sum(_weight(one, device, weights) for one in here)
+    return max(0, device.free - settled - max((one.limit for one in moving.values()), default=0))
+
+
+def _weight(checkpoint: Checkpoint, device: Device, weights: Weights | None) -> int:
+    """Bytes that a checkpoint's weights take on the device, by what its files hold and in its format there. Raises
+    BadCheckpoint."""
     folder = _found(checkpoint, weights)
 
-    def held(part: Path) -> int:
-        return sum(file.stat().st_size for file in part.rglob("*.safetensors"))
+    def numbers(part: Path) -> int:
+        return sum(map(_numbers, part.rglob("*.safetensors")))
 
-    return weight(held(folder), checkpoint.loading, held(folder / "transformer"))
+    return weight(numbers(folder), numbers(folder / "transformer"), checkpoint.loading, device.dtype)
+
+
+def _numbers(file: Path) -> int:
+    """How many numbers a safetensors file holds, by its header: eight bytes of length, then JSON. Raises
+    BadCheckpoint."""
+    try:
+        with file.open("rb") as read:
+            header = json.loads(read.read(int.from_bytes(read.read(8), "little")))
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise BadCheckpoint(f"{file} is no safetensors file") from error
 
 
 def _found(wanted: Checkpoint | Adapter, weights: Weights | None) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from danqing.engine.figures import Figures, total
 from danqing.engine.finish import finished
 from danqing.engine.memory import Need, Room
 from danqing.engine.running import Cancel, Part, Picture, Running
-from danqing.engine.talks import Speaker, Talks
+from danqing.engine.talks import Begin, Speaker, Talks
 from danqing.engine.viewfinder import Sight, Viewfinder
 from danqing.profiles.loader import Profile
 from danqing.schedule.cost import Bill, Costs, Stage
@@ -85,7 +85,7 @@ class StepEngine:
         self._lost = lost or _nothing_helps
         self._waiting: deque[Running] = deque()
         self._running: dict[str, Running] = {}
-        self._talks = Talks()
+        self._talks = Talks(self._mend_talk)
         self.viewfinder: Viewfinder | None = None
         """Who makes previews. Without one there are none."""
         self._closed = False
@@ -114,8 +114,8 @@ class StepEngine:
         family = self._families[checkpoint.name] if checkpoint is not None and speaks else None
         return Speaker(None if family is None else family.language, self._ask)
 
-    def _ask(self, units: Iterator[str | float]) -> Future[str | float]:
-        answer = self._talks.put(units)
+    def _ask(self, begin: Begin) -> Future[str | float]:
+        answer = self._talks.put(begin)
         with self._bell:
             self._bell.notify()
         self._wake()
@@ -300,6 +300,7 @@ class StepEngine:
         left = self._left(running) or 0.0
         work, tokens = running.plan.work, running.family.tokens(running.plan)
         shared = running.stage in {Stage.ENCODE, Stage.PREFILL}
+        company = None if running.apart else (running.checkpoint, running.family.company(running.plan))
         return [
             Lane(
                 job=running.token,
@@ -316,7 +317,7 @@ class StepEngine:
                 solo=running.seconds + left if left else 0.0,
                 spent=self.shares.of(work.tenant),
                 promised=running.promised,
-                company=(running.checkpoint, running.family.company(running.plan)),
+                company=company,
             )
             for picture in (running.pictures[:1] if shared else running.pictures)
         ]
@@ -369,12 +370,16 @@ class StepEngine:
 
     def _advance_together(self, parts: list[Part]) -> bool:
         """One step of several jobs' pictures. False if it broke off, and with that nobody has advanced: nobody can say
-        whose fault it was, but they can be tried one by one."""
+        whose fault it was, but they can be tried one by one. And so they are from then on: it may be that what each can
+        do alone, they cannot do together."""
         began = self._now()
         outcome = tried(lambda: self._step(parts))
         took = self._now() - began
         if isinstance(outcome, Mishap):
             _log.warning("a step together broke off", trace=outcome.trace)
+            self._count(outcome)
+            for running, _ in parts:
+                running.apart = True
             return False
         lanes = sum(len(pictures) for _, pictures in parts)
         self._figures.unit(Stage.STEP, lanes, took)
@@ -422,15 +427,32 @@ class StepEngine:
     def _mend(self, running: Running, mishap: Mishap, stage: Stage) -> None:
         """A unit went wrong: that job ends, or is made anew if there is hope. What it used may be what was wrong, so
         nothing of it is remembered for later works."""
-        self._figures.failed(mishap.kind)
         _log.error("a unit of work failed", lease=running.token, stage=stage.value, trace=mishap.trace)
         running.family.forget(running.plan)
-        if not running.family.sound():
-            self._lost(f"the device answers no more, after {mishap.why}")
+        self._count(mishap)
         if mishap.kind is Kind.MEMORY and not running.alone:
             self._begin_anew(running)
         else:
             self._drop(running.token, Failed(running.token, _not_made(mishap)))
+
+    def _mend_talk(self, mishap: Mishap) -> bool:
+        """A unit of a text went wrong: whether there is hope for it. The pictures beside it go on; only what is
+        remembered makes room."""
+        _log.error("a unit of a text failed", trace=mishap.trace)
+        if mishap.kind is Kind.MEMORY:
+            self._forget_all()
+        self._count(mishap)
+        return mishap.kind is Kind.MEMORY
+
+    def _count(self, mishap: Mishap) -> None:
+        """Note what went wrong; a device that answers no more is told of."""
+        self._figures.failed(mishap.kind)
+        if not all(family.sound() for family in self._families.values()):
+            self._lost(f"the device answers no more, after {mishap.why}")
+
+    def _forget_all(self) -> None:
+        for family in self._families.values():
+            family.forget()
 
     def _begin_anew(self, running: Running) -> None:
         """There was no room where the memory model saw some. From the beginning, since a step that broke off may have
@@ -440,8 +462,7 @@ class StepEngine:
         running.stage, running.conditions, running.prefix = Stage.ENCODE, None, None
         running.pictures = [Picture(index) for index in range(running.plan.work.count)]
         running.stepped, running.alone = 0, True
-        for family in self._families.values():
-            family.forget()
+        self._forget_all()
         self._figures.again()
         self._waiting.appendleft(running)
 

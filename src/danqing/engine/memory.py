@@ -81,7 +81,8 @@ def find_device(kind: str = "auto") -> Device:
 
 
 def make_room(kind: str, works: int = 16, promised: int = 0) -> Room:
-    """Room for works on a device whose modules are loaded already, or have so many bytes promised."""
+    """Room for works on a device whose modules are loaded already. So many bytes are `promised` to others: modules
+    that are not there yet, and what will be remembered."""
     return Room(int((find_device(kind).free - promised) * _SHARE), works)
 
 

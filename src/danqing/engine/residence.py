@@ -30,11 +30,16 @@ class Residence:
 
     def __init__(self, limit: int, bring: Bring) -> None:
         """Nothing is on the device yet. `bring` copies a tensor there."""
-        self.limit, self._bring = limit, bring
+        self.limit, self._bring, self._added = limit, bring, 0
         self._here: OrderedDict[int, tuple[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]]] = (
             OrderedDict()
         )
         self._latest: nn.Module | None = None
+
+    @property
+    def most(self) -> int:
+        """Bytes that will ever be on the device at once."""
+        return min(self.limit, self._added)
 
     @property
     def size(self) -> int:
@@ -48,6 +53,8 @@ class Residence:
             raise TooLarge(
                 f"{name} needs {size / 1e9:.1f} GB, and {max(0, self.limit) / 1e9:.1f} GB of the device are for modules"
             )
+
+        self._added += size
 
         def bring(*_: Any) -> None:
             self.need(module)

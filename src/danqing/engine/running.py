@@ -41,6 +41,8 @@ class Running:
     """Units of work done for it."""
     alone: bool = False
     """It ran out of memory beside others: it is made anew with the whole room to itself."""
+    apart: bool = False
+    """A step together with other jobs broke off: its pictures are stepped without company."""
     promised: float | None = None
     """See `Lane.promised`."""
     told: float | None = None

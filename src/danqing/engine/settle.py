@@ -72,9 +72,10 @@ def open_residence(device: str, free: int, settled: int) -> Residence:
     return Residence(free - settled - _left(free), lambda tensor: tensor.to(target, non_blocking=True))
 
 
-def weight(sizes: int, loading: Loading, transformer: int) -> int:
-    """Bytes on the device of a checkpoint with so many bytes of weights, `transformer` of them the transformer's."""
-    return sizes - transformer // 2 if loading.layerwise_fp8 else sizes
+def weight(numbers: int, transformer: int, loading: Loading, usual: torch.dtype) -> int:
+    """Bytes on the device of a checkpoint of so many numbers, `transformer` of them the transformer's."""
+    narrow = transformer if loading.layerwise_fp8 else 0
+    return (numbers - narrow) * number_format(loading, usual).itemsize + narrow
 
 
 def _left(free: int) -> int:

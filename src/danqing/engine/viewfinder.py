@@ -109,7 +109,7 @@ class Viewfinder:
         if kept is None:
             self._fits[checkpoint] = name, Fit()
         else:
-            self._maps[checkpoint] = kept.to(family.vae.device)
+            self._maps[checkpoint] = kept.to(family.device)
         return self._maps.get(checkpoint)
 
     def _fit(self, checkpoint: str) -> None:
@@ -126,7 +126,7 @@ class Viewfinder:
             self._maps[checkpoint] = None
             return
         _log.info("map for previews fitted", checkpoint=checkpoint, explained=round(found.fit, 3))
-        self._maps[checkpoint] = found.to(self._families[checkpoint].vae.device)
+        self._maps[checkpoint] = found.to(self._families[checkpoint].device)
         if self._folder is not None:
             preview.keep(self._folder, name, found)
 

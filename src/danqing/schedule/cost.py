@@ -89,7 +89,7 @@ class Saturation:
         return (tokens * lanes + self.half) / (lanes * (tokens + self.half))
 
     def pays(self, tokens: int, lanes: int) -> bool:
-        """Whether `lanes` lanes of `tokens` target tokens each should step together."""
+        """Whether `lanes` lanes of `tokens` tokens each should step together."""
         fits = tokens * lanes <= self.most
         return lanes > 1 and fits and self.together(tokens, lanes) <= 1.0 - self.gain
 

@@ -21,7 +21,7 @@ class Lane:
     stage: Stage
     step: int
     tokens: int
-    """Target tokens of one picture: what one denoising step of this lane computes."""
+    """Tokens of pictures that one denoising step of this lane computes."""
     arrived: float
     served: float
     """When the lane's job last advanced; its arrival if never."""
@@ -55,7 +55,7 @@ class Policy(Protocol):
         ...
 
     def width(self, tokens: int, lanes: int) -> int:
-        """How many of a job's `lanes` lanes at one step, of so many target tokens each, advance together."""
+        """How many of a job's `lanes` lanes at one step, of so many tokens each, advance together."""
         ...
 
     def together(self, tokens: int, lanes: int) -> float:

@@ -168,6 +168,15 @@ def test_inputs_of_other_shapes_are_read_at_their_own(make: Callable[[str], Pair
     )
 
 
+def test_a_steps_tokens_are_those_of_the_inputs_too(make: Callable[[str], Pair]) -> None:
+    """They go through every block of every step, so they fill a device as the target's do."""
+    family = make("edit_plus").family
+    native = Native(multiple=16, input_area=4 * SIDE * SIDE)
+    one = (SIDE // 16) ** 2
+    tokens = [family.tokens(plan(make_work(inputs=count), Preset("tiny", 4), native)) for count in range(3)]
+    assert tokens == [one, 5 * one, 9 * one]
+
+
 def test_interleaved_jobs_are_the_same_as_alone(make: Callable[[str], Pair]) -> None:
     pair = make("edit_plus")
     works = [

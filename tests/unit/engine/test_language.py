@@ -106,8 +106,8 @@ def test_pictures_are_the_same_to_the_bit_whatever_is_said_meanwhile(
         made = crank()
         made.start(make_work("a", inputs=1, count=2, negative="dull"), make_work("b", seed=3))
         if talking:
-            talk = made.engine._talks.put(language.write(SYSTEM, TEXT, [picture(5)], 30))
-            other = made.engine._talks.put(iter([language.agree("Red?", [picture(6)])]))
+            talk = made.engine._talks.put(lambda: language.write(SYSTEM, TEXT, [picture(5)], 30))
+            other = made.engine._talks.put(lambda: iter([language.agree("Red?", [picture(6)])]))
         made.turn()
         if talking:
             assert str(talk.result(0))
@@ -122,7 +122,7 @@ def test_between_two_units_of_pictures_there_is_one_of_texts(
 ) -> None:
     made = crank()
     made.start(make_work("a"))
-    talk = made.engine._talks.put(language.write(SYSTEM, TEXT, (), 3 * TOKENS_A_UNIT))
+    talk = made.engine._talks.put(lambda: language.write(SYSTEM, TEXT, (), 3 * TOKENS_A_UNIT))
     made.turn(2)
     assert not talk.done()
     assert made.engine._running["a"].prefix is not None
@@ -185,8 +185,8 @@ def test_pictures_are_shown_no_larger_than_needed(size: Size) -> None:
 
 def test_a_talk_that_was_given_up_costs_nothing_more() -> None:
     done: list[int] = []
-    talks = Talks()
-    answer = talks.put(done.append(1) or "" for _ in range(5))
+    talks = Talks(lambda _: False)
+    answer = talks.put(lambda: (done.append(1) or "" for _ in range(5)))
     assert talks.turn()
     answer.cancel()
     assert talks.turn()

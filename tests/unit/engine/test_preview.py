@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,6 +175,20 @@ def test_a_kept_map_is_read_back_for_its_own_autoencoder_alone(
     assert torch.equal(kept.weight, finder._maps["a"].weight)  # type: ignore[union-attr]
     assert preview.identity(one_x.vae, "QwenImage1") != name
     assert preview.recalled(tmp_path, preview.identity(one_x.vae, "QwenImage1")) is None
+
+
+def test_a_map_lies_where_pictures_are_computed_wherever_the_autoencoder_lies_meanwhile(
+    family: QwenImage21, tmp_path: Path
+) -> None:
+    """Where modules come and go, the autoencoder waits in main memory for its turn."""
+    finder = Finder({"a": family}, tmp_path)
+    while finder.prepare():
+        pass
+    elsewhere = copy.copy(family)
+    elsewhere.device = torch.device("meta")
+    kept = Finder({"a": elsewhere}, tmp_path).map("a")
+    assert kept is not None
+    assert kept.weight.device.type == "meta"
 
 
 def test_one_other_weight_makes_it_another_autoencoder(family: QwenImage21) -> None:

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 import structlog
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from danqing.core.events import Finished, ImageReady
 from danqing.core.job import Contract
 from danqing.core.raster import Raster
+from danqing.engine import build, memory
 from danqing.engine.build import open_engine
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.families.qwen_image_21 import QwenImage21
-from danqing.engine.load import BadCheckpoint, Device, load_family, residence_of
+from danqing.engine.load import BadCheckpoint, Device, load_family, residence_of, spare_of
 from danqing.engine.residence import Residence, TooLarge
 from danqing.engine.settle import open_residence, residence_for
 from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
@@ -196,6 +198,64 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(folders: dic
     with pytest.raises(BadCheckpoint, match="layerwise_fp8"):
         residence_of(profile, small, None)
     assert residence_of(profile, CPU, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "loading", "wide", "narrow"),
+    [
+        ("cuda", PLAIN, 2, 2),
+        ("mps", PLAIN, 4, 4),
+        ("cpu", Loading(dtype="bf16"), 2, 2),
+        ("cuda", Loading(dtype="fp32"), 4, 4),
+        ("cuda", Loading(layerwise_fp8=True), 2, 1),
+    ],
+)
+def test_what_is_spare_is_what_weights_leave_in_the_format_that_they_will_have(
+    kind: str, loading: Loading, wide: int, narrow: int, folders: dict[str, Path]
+) -> None:
+    """Whatever format their files are in."""
+    profile = Profile("p", "", {"tiny": checkpoint(folders["edit"], loading)}, {"*": Preset("tiny", 3)})
+    family = family_of(folders["edit"])
+    numbers = {name: sum(p.numel() for p in part.parameters()) for name, part in family.modules.items()}
+    device = Device(kind, "it", 80 * GB, 40 * GB)
+    taken = device.free - spare_of(profile, device, None, {})
+    # Of its convolutions over frames only the last slices are loaded, so its files are counted.
+    vae = sum(_stored(file) for file in (folders["edit"] / "vae").glob("*.safetensors"))
+    assert taken == wide * (numbers["encoder"] + vae) + narrow * numbers["transformer"]
+
+
+def _stored(file: Path) -> int:
+    return sum(tensor.numel() for tensor in load_file(file).values())
+
+
+def test_what_is_remembered_is_no_room_for_works(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    device = Device("cpu", "cores", 8 * GB, 4 * GB)
+    for place in (build, memory):
+        monkeypatch.setattr(place, "find_device", lambda _: device)
+    made = checkpoint(folders["edit"], PLAIN)
+    profile = Profile("p", "", {"one": made, "two": replace(made, name="two")}, {"*": Preset("one", 3)})
+
+    def room(remember: int | None) -> int:
+        engine = open_engine(profile, "cpu", threads=1, remember=remember)
+        engine.close()
+        return engine._room.limit
+
+    everything = room(0)
+    assert everything == int(4 * GB * 0.85)
+    assert everything - room(GB) == pytest.approx(2 * GB * 0.85, abs=2)
+    assert everything - room(None) == pytest.approx(2 * (4 * GB // 40) * 0.85, rel=0.01)
+    with pytest.raises(BadCheckpoint, match="nothing of the device"):
+        room(2 * GB)
+
+
+def test_modules_that_come_and_go_hold_no_more_than_there_is_of_them() -> None:
+    residence = Residence(1 << 30, lambda tensor: tensor)
+    residence.add("one", nn.Linear(8, 8, bias=False))
+    residence.add("other", nn.Linear(8, 4, bias=False))
+    assert residence.most == 4 * (64 + 32)
+    assert Residence(0, lambda tensor: tensor).most == 0
 
 
 @pytest.mark.parametrize("kind", ["edit", "causal"])

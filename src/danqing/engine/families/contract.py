@@ -86,6 +86,8 @@ class Family(Protocol):
 
     language: Language | None
     """The text encoder as a language model; None if it is none."""
+    device: torch.device
+    """Where it computes, wherever its modules lie meanwhile."""
     most_inputs: int
     """The most input pictures that checkpoints of this kind look at together."""
     vae: Any
@@ -106,7 +108,8 @@ class Family(Protocol):
         ...
 
     def tokens(self, plan: Plan) -> int:
-        """Target tokens of one picture."""
+        """What a step of one picture puts through the transformer: its own tokens, and those of the inputs where they
+        go with it in every step."""
         ...
 
     def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:

@@ -256,6 +256,10 @@ class QwenImage1(Painter[Prefix]):
         mended: torch.Tensor = mixed * length
         return mended
 
+    def tokens(self, plan: Plan) -> int:
+        """See `Family.tokens`. The inputs go through every step beside the target."""
+        return sum(latent_tokens(size) for size in (plan.drawn, *plan.inputs))
+
     def company(self, plan: Plan) -> Hashable:
         """See `Family.company`. The transformer lays out one table of places for all, and wears one adapter."""
         return plan.adapter, plan.drawn, plan.inputs
