@@ -26,14 +26,14 @@ import torch
 from bench.figures import percentile
 from danqing.core.events import Event, Finished, Foretold, ImageReady, Started, Stepped, Work
 from danqing.core.raster import Raster, Size
-from danqing.engine.build import SATURATION, order_for
-from danqing.engine.families.contract import Plan
+from danqing.engine.build import order_for
+from danqing.engine.families.contract import Plan, plan
 from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import Room
 from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
-from danqing.schedule.cost import Costs, Saturation, Stage
-from danqing.schedule.policy import POLICIES, PROMISE, InOrder
+from danqing.schedule.cost import SATURATION, Costs, Stage
+from danqing.schedule.policy import PROMISE
 from danqing.schedule.simulate import Request, simulate
 from tests.support.tiny import tiny_checkpoint
 
@@ -244,8 +244,7 @@ def mixed(place: Place, count: int) -> dict[str, float]:
     for policy in ("promise", "arrival"):
         played = place.play(policy, trace)
         real = on_time(played, solo)
-        paper = [Request(one.at, solo[one.kind], place.steps[one.kind] + 3) for one in trace]
-        foreseen = simulate(paper, InOrder(POLICIES[policy], Saturation(half=0))).on_time()
+        foreseen = simulate(on_paper(place, trace, solo), order_for("cpu", policy)).on_time()
         errors.append(abs(real - foreseen))
         print(f"{policy:<10}{real:>9.1%}{foreseen:>10.1%}")
         figures["on_time" if policy == "promise" else "on_time_fifo"] = round(real, 4)
@@ -259,6 +258,14 @@ def mixed(place: Place, count: int) -> dict[str, float]:
                 "eta_mixed_admission_p95": round(admission, 4),
             }
     return figures | {"sim_error": round(100 * max(errors), 2)}
+
+
+def on_paper(place: Place, trace: Sequence[Sent], solo: dict[str, float]) -> list[Request]:
+    """The load for the simulator: encoding and prefilling come before the steps, drawing counts as one more."""
+    tokens = place.family.tokens(plan(place.work("paper", "short"), Preset("one", SHORT_STEPS), Native()))
+    return [
+        Request(one.at, solo[one.kind], place.steps[one.kind] + 3, tokens=tokens, before=2) for one in trace
+    ]
 
 
 def foretold(place: Place, count: int) -> dict[str, float]:

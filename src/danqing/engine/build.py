@@ -14,10 +14,8 @@ from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
 from danqing.profiles.loader import Profile
 from danqing.profiles.weights import Weights
-from danqing.schedule.cost import Saturation
+from danqing.schedule.cost import SATURATION
 from danqing.schedule.policy import POLICIES, InOrder, Policy
-
-SATURATION = {"cpu": Saturation(half=36, most=512), "cuda": Saturation(half=600), "mps": Saturation(half=300)}
 
 
 def open_engine(

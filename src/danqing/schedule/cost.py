@@ -94,6 +94,10 @@ class Saturation:
         return lanes > 1 and fits and self.together(tokens, lanes) <= 1.0 - self.gain
 
 
+SATURATION = {"cpu": Saturation(half=36, most=512), "cuda": Saturation(half=600), "mps": Saturation(half=300)}
+"""By kind of device. That of a CPU was measured, those of others are guesses until somebody has one."""
+
+
 class Costs:
     """Throughput by stage and size, learned from what was measured. Sizes are binned by half octaves of FLOP: a
     device that is not filled by small work has another throughput there."""

@@ -39,6 +39,10 @@ def ends(
     accounts = _accounts(jobs)
     passed = 0.0
     while (inside or coming) and until not in done:
+        if len(inside) == 1 and not coming:  # nobody to choose between
+            ((last, one),) = inside.items()
+            done[last] = passed + one.lane.left
+            break
         while coming and (room is None or len(inside) < room):
             entering = coming.pop()
             inside[entering.lane.job] = entering

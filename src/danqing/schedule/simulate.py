@@ -1,8 +1,9 @@
 """What a policy would make of a traffic, on devices that exist on paper. Knows no model, no thread and no clock.
 
-The engine's own policies choose, unit by unit, with the costs that its cost model predicts; what is left out is all
-that costs nothing in comparison: decoding of inputs, the way of the pictures, the policy's own time. Requests go to
-the device that will be done first with what it has, as a server's queue sends them, and stay there.
+The engine's own policies choose, unit by unit, with the costs that its cost model predicts, and who steps together
+takes as long as the engine's own table says; what is left out is all that costs nothing in comparison: decoding of
+inputs, the way of the pictures, the policy's own time. Requests go to the device that would be done first with what it
+has, were nothing shared there, as a server's queue sends them, and stay there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from danqing.schedule.forecast import Ahead, Outlook
 from danqing.schedule.policy import PROMISE, Lane, Policy
 from danqing.schedule.shares import Shares
 
+_CROWD = 1024
+"""More lanes than any policy steps together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -25,6 +29,8 @@ class Kind:
     share: float
     seconds: float
     units: int = 8
+    tokens: int = 0
+    """Target tokens of its picture; 0 for one that steps with no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,10 @@ class Request:
     seconds: float
     units: int
     tenant: str = ""
+    tokens: int = 0
+    """Target tokens of its picture: those of as many may step together. 0 for one that steps with no other."""
+    before: int = 0
+    """Units before the first step: they are not shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +94,40 @@ def traffic(
     for _ in range(count):
         now += draw.expovariate(load * devices / mean)
         kind = draw.choices(mix, shares)[0]
-        made.append(Request(now, kind.seconds, kind.units, f"tenant {draw.randrange(tenants)}"))
+        whose = f"tenant {draw.randrange(tenants)}"
+        made.append(Request(now, kind.seconds, kind.units, whose, tokens=kind.tokens))
     return made
 
 
 def simulate(requests: Iterable[Request], policy: Policy, *, devices: int = 1) -> Report:
     """Send every request to a device and let the policy choose there."""
+    ended: dict[int, Outcome] = {}
+    for share in _shared_out(requests, devices):
+        ended |= _Device(policy).run(share)
+    return Report(tuple(ended[place] for place in sorted(ended)))
+
+
+def _shared_out(requests: Iterable[Request], devices: int) -> list[list[tuple[int, Request]]]:
+    """What each device is sent, and at which place of the traffic."""
     queue = [(0.0, device) for device in range(devices)]
     given: list[list[tuple[int, Request]]] = [[] for _ in range(devices)]
     for place, request in enumerate(requests):
-        # A device is never idle while it has work, so when it will be done does not depend on the order.
+        # A device is never idle while it has work, so when it would be done does not depend on the order.
         done, device = heapq.heappop(queue)
         given[device].append((place, request))
         heapq.heappush(queue, (max(done, request.arrived) + request.seconds, device))
-    ended: dict[int, Outcome] = {}
-    for share in given:
-        ended |= _Device(policy).run(share)
-    return Report(tuple(ended[place] for place in sorted(ended)))
+    return given
+
+
+def keeps(requests: Sequence[Request], policy: Policy, *, devices: int, goal: float) -> bool:
+    """Whether so many devices do the share `goal` of the requests on time. As `simulate`, but for devices that need not
+    be played since too many are late already."""
+    late = 0
+    for share in _shared_out(requests, devices):
+        late += sum(one.stretch > PROMISE for one in _Device(policy).run(share).values())
+        if (len(requests) - late) / len(requests) < goal:
+            return False
+    return True
 
 
 def needed(
@@ -113,18 +140,37 @@ def needed(
     most: int = 1024,
     seed: int = 0,
 ) -> int | None:
-    """The fewest devices that do the share `goal` of `rate` requests a second on time; None if `most` do not."""
+    """The fewest devices that do the share `goal` of `rate` requests a second on time; None if `most` do not. Fewer are
+    tried first than would be busy all the time, and more and more from there: few are nearly always enough."""
     mean = sum(kind.share * kind.seconds for kind in mix) / sum(kind.share for kind in mix)
-    low, high = 0, most + 1
+
+    def enough(devices: int) -> bool:
+        load = rate * mean / devices
+        asked = traffic(mix, load=load, devices=devices, count=count, seed=seed)
+        return keeps(asked, policy, devices=devices, goal=goal)
+
+    low, step = int(rate * _least(mix, policy)), 1
+    while low < most:
+        high = min(most, low + step)
+        if enough(high):
+            break
+        low, step = high, 2 * step
+    else:
+        return None
     while high - low > 1:
         tried = (low + high) // 2
-        load = rate * mean / tried
-        requests = traffic(mix, load=load, devices=tried, count=count, seed=seed)
-        if load < 1 and simulate(requests, policy, devices=tried).on_time() >= goal:
-            high = tried
-        else:
-            low = tried
-    return high if high <= most else None
+        low, high = (low, tried) if enough(tried) else (tried, high)
+    return high
+
+
+def _least(mix: Sequence[Kind], policy: Policy) -> float:
+    """Seconds that a request of the mix takes of a device on which it never steps but in the best company."""
+    best = [
+        policy.together(kind.tokens, policy.width(kind.tokens, _CROWD)) if kind.tokens else 1.0
+        for kind in mix
+    ]
+    work = sum(kind.share * kind.seconds * saved for kind, saved in zip(mix, best, strict=True))
+    return work / sum(kind.share for kind in mix)
 
 
 @dataclass(slots=True)
@@ -136,6 +182,8 @@ class _Job:
     served: float
     done: int = 0
     promised: float | None = None
+    lane: Lane | None = None
+    """What a policy saw of it last, if it stands as it stood then."""
 
     @property
     def unit(self) -> float:
@@ -179,46 +227,67 @@ class _Device:
         self.jobs[str(place)] = _Job(place, request, request.arrived)
 
     def _advance(self, until: float | None) -> list[_Job]:
-        """One unit of the job that the policy chooses; the jobs that ended with it."""
+        """One unit of the jobs that the policy chooses; those that ended with it."""
         if len(self.jobs) == 1:
-            job = next(iter(self.jobs.values()))
+            group = [*self.jobs.values()]
+            (job,) = group
             units = job.request.units - job.done
             if until is not None:  # alone until the next one comes: those units need no choice
                 units = min(units, max(1, int((until - self.now) / job.unit)))
         else:
-            lanes = [self._lane(name, job) for name, job in self.jobs.items()]
-            job, units = self.jobs[self.policy.choose(lanes, self.now)[0].job], 1
-        if self.policy.heeds and not job.done:
-            self._foretell(job)
+            group, units = [self.jobs[lane.job] for lane in self.policy.choose(self._lanes(), self.now)], 1
+        for job in group:
+            if self.policy.heeds and not job.done:
+                self._foretell(job)
+        saved = self.policy.together(group[0].request.tokens, len(group)) if len(group) > 1 else 1.0
+        self.now += units * saved * sum(job.unit for job in group)
+        return [job for job in group if self._book(job, units, saved)]
+
+    def _book(self, job: _Job, units: int, saved: float) -> bool:
+        """So many units of the job were done, at a part of what they take alone; whether it is at its end."""
         job.done += units
-        self.now += units * job.unit
-        job.served = self.now
-        self.shares.charge(job.request.tenant, units * job.unit)
+        job.served, job.lane = self.now, None
+        self.shares.charge(job.request.tenant, units * saved * job.unit)
         if job.done < job.request.units:
-            return []
+            return False
         del self.jobs[str(job.place)]
         self.outlook.end(str(job.place), finished=True)
-        return [job]
+        return True
 
     def _foretell(self, job: _Job) -> None:
         """As the engine does when a job begins."""
         name = str(job.place)
-        self.outlook.look(lambda: [Ahead(self._lane(n, j), j.unit) for n, j in self.jobs.items()], until=name)
+        units = [one.unit for one in self.jobs.values()]
+        self.outlook.look(
+            lambda: [Ahead(lane, unit) for lane, unit in zip(self._lanes(), units, strict=True)], until=name
+        )
         job.promised = self.outlook.begin(name)
 
-    def _lane(self, name: str, job: _Job) -> Lane:
-        request = job.request
-        return Lane(
-            job=name,
-            index=0,
-            stage=Stage.STEP,
-            step=job.done,
-            tokens=1,
-            arrived=request.arrived,
-            served=job.served,
-            left=job.left,
-            tenant=request.tenant,
-            solo=request.seconds,
-            spent=self.shares.of(request.tenant),
-            promised=job.promised,
-        )
+    def _lanes(self) -> list[Lane]:
+        """What a policy sees. An account is of use beside others only: where there is one, it stands at nothing, and
+        what was seen of jobs that stand still is good for longer."""
+        several = len({job.request.tenant for job in self.jobs.values()}) > 1
+        for name, job in self.jobs.items():
+            spent = self.shares.of(job.request.tenant) if several else 0.0
+            if job.lane is None or job.lane.spent != spent:
+                job.lane = _lane(name, job, spent)
+        return [job.lane for job in self.jobs.values() if job.lane]
+
+
+def _lane(name: str, job: _Job, spent: float) -> Lane:
+    request = job.request
+    return Lane(
+        job=name,
+        index=0,
+        stage=Stage.PREFILL if job.done < request.before else Stage.STEP,
+        step=job.done,
+        tokens=request.tokens or 1,
+        arrived=request.arrived,
+        served=job.served,
+        left=job.left,
+        tenant=request.tenant,
+        solo=request.seconds,
+        spent=spent,
+        promised=job.promised,
+        company=request.tokens or None,
+    )

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from danqing.cli.main import app
-from danqing.schedule.cost import Saturation
+from danqing.schedule.cost import SATURATION, Saturation
 from danqing.schedule.policy import PATIENCE, POLICIES, InOrder, by_arrival, by_promise
-from danqing.schedule.simulate import Kind, Report, Request, needed, simulate, traffic
+from danqing.schedule.simulate import Kind, Report, Request, keeps, needed, simulate, traffic
 
 MIX = (Kind(0.6, 1.0, 4), Kind(0.3, 20.0, 40), Kind(0.1, 55.0, 40))
 
@@ -94,6 +94,52 @@ def test_as_many_devices_as_needed_and_no_more() -> None:
     assert needed(MIX, InOrder(by_arrival, Saturation(half=0)), rate=50.0, count=50, most=8) is None
 
 
+TOGETHER = InOrder(POLICIES["arrival"], SATURATION["cuda"])
+SMALL = 256
+"""Tokens of 256², two of which take a GPU 1.3 times as long as one."""
+
+
+def test_requests_of_one_size_step_together_and_take_what_the_table_says() -> None:
+    two = [Request(0.0, 8.0, 8, tokens=SMALL), Request(0.0, 8.0, 8, tokens=SMALL)]
+    report = simulate(two, TOGETHER)
+    both = 16.0 * SATURATION["cuda"].together(SMALL, 2)
+    assert [one.finished for one in report.outcomes] == pytest.approx([both, both])
+    assert both < 10.5
+
+
+@pytest.mark.parametrize("tokens", [(SMALL, SMALL + 1), (0, 0), (4096, 4096)], ids=str)
+def test_what_cannot_or_should_not_share_a_step_does_not(tokens: tuple[int, int]) -> None:
+    two = [Request(0.0, 8.0, 8, tokens=one) for one in tokens]
+    assert [one.finished for one in simulate(two, TOGETHER).outcomes] == pytest.approx([8.0, 16.0])
+
+
+def test_units_before_the_steps_are_not_shared() -> None:
+    two = [Request(0.0, 8.0, 8, tokens=SMALL, before=2) for _ in range(2)]
+    in_turn = InOrder(POLICIES["turn"], SATURATION["cuda"])
+    end = 4.0 + 12.0 * SATURATION["cuda"].together(SMALL, 2)
+    assert [one.finished for one in simulate(two, in_turn).outcomes] == pytest.approx([end, end])
+
+
+def test_sharing_steps_saves_devices_and_keeps_every_request() -> None:
+    kinds = (Kind(1.0, 4.0, 8, tokens=SMALL),)
+    order = InOrder(POLICIES["promise"], SATURATION["cuda"])
+    alone = needed((Kind(1.0, 4.0, 8),), order, rate=2.0, count=400)
+    shared = needed(kinds, order, rate=2.0, count=400)
+    assert shared is not None
+    assert alone is not None
+    assert shared < alone
+    asked = traffic(kinds, load=1.1, devices=2, count=400, seed=5, tenants=2)
+    assert len(simulate(asked, order, devices=2).outcomes) == 400
+
+
+def test_a_goal_is_kept_or_not_as_the_whole_play_says() -> None:
+    asked = traffic(MIX, load=0.8, devices=4, count=400, seed=2)
+    for name in POLICIES:
+        met = simulate(asked, order(name), devices=4).on_time()
+        assert keeps(asked, order(name), devices=4, goal=met)
+        assert not keeps(asked, order(name), devices=4, goal=met + 0.01)
+
+
 @pytest.mark.parametrize("wrong", [{"load": 0.0}, {"devices": 0}, {"count": 0}, {"tenants": 0}])
 def test_a_traffic_of_nothing_is_refused(wrong: dict[str, float]) -> None:
     given = {"load": 0.5, "devices": 1, "count": 1, **wrong}
@@ -130,9 +176,35 @@ def test_the_command_prints_every_policy_or_one() -> None:
     assert "devices for goal" in shown.stdout
 
 
+def test_the_command_knows_pictures_that_step_together() -> None:
+    def waits(mix: str) -> float:
+        asked = [
+            "simulate",
+            "--requests",
+            "300",
+            "--load",
+            "0.9",
+            "--policy",
+            "arrival",
+            "--mix",
+            mix,
+            "--json",
+        ]
+        [row] = json.loads(CliRunner().invoke(app, asked).stdout)["policies"]
+        return float(row["wait_p50"])
+
+    assert waits("1x1/8@256") < waits("1x1/8")
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
-    [(["--mix", "60x0/4"], "--mix"), (["--mix", "a lot"], "--mix"), (["--policy", "luck"], "--policy")],
+    [
+        (["--mix", "60x0/4"], "--mix"),
+        (["--mix", "a lot"], "--mix"),
+        (["--mix", "1x1/4@8"], "--mix"),
+        (["--policy", "luck"], "--policy"),
+        (["--device", "abacus"], "--device"),
+    ],
 )
 def test_the_command_says_what_is_wrong(given: list[str], named: str) -> None:
     done = CliRunner().invoke(app, ["simulate", *given])
