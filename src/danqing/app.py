@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from danqing.intake.keys import PEPPER_BYTES, Keys
 from danqing.intake.uploads import MIB, Uploads, UploadTerms
 from danqing.lease import address
 from danqing.lease.desk import Desk as LeaseDesk
+from danqing.lease.pricebook import PriceBook
 from danqing.lease.server import LeaseServer, Verb
 from danqing.outbound.get import Getter
 from danqing.pixels.decoders import Decoders
@@ -228,6 +229,7 @@ async def _serve(
     finish = finisher(models, settings.labels)
     order = InOrder(POLICIES[settings.engine.policy], Saturation(half=0))
     lease_desk = LeaseDesk(store, blobs, finish=finish, clock=clock, tally=tally, policy=order)
+    book = _price_book(settings.data / "calibration" / f"prices-{profile.name}.json", lease_desk, stack)
     where = await _open_lease(settings, stack, LeaseServer(lease_desk, operator=operator_verbs(keys)))
     commands = worker_commands(settings, where, await asyncio.to_thread(gpus, settings.engine))
     supervisor = Supervisor(commands, lease_desk, clock=clock)
@@ -261,7 +263,8 @@ async def _serve(
         link_seconds=settings.server.link_seconds,
         body_seconds=settings.limits.body_seconds,
     )
-    await stack.enter_async_context(_upkeep(store, blobs, intake))
+    upkeep = _upkeep(intake, _sweep_for_ever(store, blobs), _tidy_for_ever(lease_desk, book))
+    await stack.enter_async_context(upkeep)
     url = await _listen(settings, stack, desk)
     store.tell(url)
     stack.callback(_announce(settings.data, url))
@@ -281,6 +284,14 @@ async def _readers(settings: Settings, stack: AsyncExitStack) -> tuple[Decoders,
     getter = Getter(allow=frozenset(settings.inputs.allow))
     stack.push_async_callback(getter.close)
     return decoders, getter
+
+
+def _price_book(file: Path, desk: LeaseDesk, stack: AsyncExitStack) -> PriceBook:
+    """What jobs cost as an earlier run learned it, and where it is kept for the next."""
+    book = PriceBook(file, desk.prices)
+    book.recall()
+    stack.callback(book.keep)
+    return book
 
 
 async def _open_store(settings: Settings, clock: SystemClock) -> SqliteStore:
@@ -377,9 +388,9 @@ async def _drained(desk: Desk, seconds: float) -> None:
 
 
 @asynccontextmanager
-async def _upkeep(store: SqliteStore, blobs: FolderBlobs, intake: Intake) -> AsyncIterator[None]:
-    """The sweeper and the way of accepted jobs to the queue, for as long as the server runs."""
-    tasks = [asyncio.ensure_future(work) for work in (_sweep_for_ever(store, blobs), intake.arrivals.run())]
+async def _upkeep(intake: Intake, *chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """The chores and the way of accepted jobs to the queue, for as long as the server runs."""
+    tasks = [asyncio.ensure_future(work) for work in (*chores, intake.arrivals.run())]
     try:
         yield
     finally:
@@ -400,6 +411,15 @@ async def _sweep_for_ever(store: SqliteStore, blobs: FolderBlobs) -> None:
         except (Fault, OSError) as fault:
             _log.warning("sweep failed", error=str(fault))
         await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def _tidy_for_ever(desk: LeaseDesk, book: PriceBook) -> None:
+    """What the desk remembers is bounded, and what it learned is kept."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        with suppress(Fault):  # the store is away: the next time does
+            await desk.forget_away()
+        book.keep()
 
 
 # -- parts

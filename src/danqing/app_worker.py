@@ -13,6 +13,7 @@ from typing import Protocol
 
 from danqing.catalogue.loader import load as load_catalogue
 from danqing.core.writing import Judge, Writer
+from danqing.pixels.labels import KEYWORD, generated
 from danqing.profiles.loader import Profile, load_profile
 from danqing.profiles.weights import Weights
 from danqing.prompts.check import Checks, Wanted, open_checks
@@ -100,8 +101,17 @@ def _aides(settings: Settings, profile: Profile, speaker: Callable[[str], Speake
         await look_out.close()
         await rewriters.close()
 
+    def label(number: str) -> str:
+        labels = settings.labels
+        return generated(labels.producer, number)[KEYWORD] if labels.aigc_metadata else ""
+
     return Aides(
-        rewriters.of, look_in=look_in.inspect, look_out=look_out.inspect, shows=not look_out, close=close
+        rewriters.of,
+        look_in=look_in.inspect,
+        look_out=look_out.inspect,
+        label=label,
+        shows=not look_out,
+        close=close,
     )
 
 

@@ -116,14 +116,16 @@ def test_two_listeners_hear_the_same_job_and_the_late_one_begins_with_what_is(sh
     early: Heard = []
     thread = threading.Thread(target=lambda: early.extend(listen(shown, job)))
     thread.start()
-    listen(shown, job, stop_at="image")  # leaves in the middle
+    seen = listen(
+        shown, job, stop_at="preview"
+    )  # leaves in the middle: small pictures of a job end all at once
     late = listen(shown, job)
     thread.join(60)
     assert names(early)[-1] == names(late)[-1] == "end"
     assert early[-1][1]["state"] == "succeeded"
     assert [image["index"] for image in late[-1][1]["images"]] == [0, 1, 2]
-    assert "image" in names(late)[:5]
-    assert late[names(late).index("step")][1]["step"] >= STEPS
+    assert names(late)[:2] == ["started", "step"]
+    assert late[1][1]["step"] >= max(event["step"] for name, event in seen if name == "step")
 
 
 def test_previews_change_no_picture(shown: Served) -> None:
@@ -204,7 +206,7 @@ def test_watch_writes_lines_where_there_is_no_terminal_and_then_the_links(shown:
     assert len(links) == 2
     assert all("/results/" in link for link in links)
     lines = done.stderr.splitlines()
-    assert lines[-1] == "succeeded"
+    assert lines[-1].startswith("succeeded: exact, ")
     again = danqing("watch", job, "--data", str(shown.data), "--key", shown.key, "--json")
     assert again.stderr == ""
     told = json.loads(again.stdout)

@@ -6,8 +6,9 @@ The picture is drawn in half blocks, two pixels a character, which every termina
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.color import Color
 from rich.console import Console, Group, RenderableType
@@ -54,9 +55,16 @@ def words(event: Event) -> str:
             return f"picture {told['index'] + 1}: {told['url']}"
         case "end":
             why = f": {told['message']}" if "message" in told else ""
-            return f"{told['state']}{why}"
+            return f"{told['state']}{why}{_made(told)}"
         case _:
             return ""
+
+
+def _made(told: Mapping[str, Any]) -> str:
+    """How the pictures of a job were made, by its record."""
+    if (made := told.get("quality")) is None:
+        return ""
+    return f": {made['contract']}, {made['steps']} steps of {made['checkpoint']}, preset {made['preset']}"
 
 
 def _write(console: Console, event: Event) -> None:

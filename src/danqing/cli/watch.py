@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from danqing.cli.growing import onlooker
+from danqing.cli.growing import onlooker, words
 from danqing.cli.local import own_key, running
 from danqing.cli.options import DataOption, JsonOption, KeyOption, ServerOption
 from danqing.cli.refusal import refused
@@ -29,7 +29,8 @@ def watch(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Watch a job until it ends, as a picture that grows or, without a terminal, as lines; then print its links."""
+    """Watch a job until it ends, as a picture that grows or, without a terminal, as lines; then print its links, and on
+    a terminal how it was made."""
     console = Console(stderr=True)
     end: Event | None = None
     try:
@@ -45,6 +46,8 @@ def watch(
     if as_json:
         typer.echo(json.dumps(end.told, ensure_ascii=False))
     else:
+        if console.is_terminal:  # what grew there is gone
+            console.print(words(end), highlight=False, markup=False)
         for image in end.told["images"]:
             typer.echo(image["url"])
     if end.told["state"] != "succeeded":

@@ -39,10 +39,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The work left the arrivals; `steps` denoising steps will be counted over all its pictures."""
+    """The work left the arrivals; `steps` denoising steps will be counted over all its pictures. Its longest unit of
+    work should not take more than `unit` seconds, 0 where nobody can say."""
 
     token: str
     steps: int
+    unit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
 from danqing.profiles.loader import Profile
 from danqing.profiles.weights import Weights
-from danqing.schedule.cost import SATURATION
+from danqing.schedule.cost import SATURATION, SLOWEST, Costs
 from danqing.schedule.policy import POLICIES, InOrder, Policy
 
 
@@ -52,12 +52,14 @@ def open_engine(
     coming = max((one.most for one in moving.values()), default=0)
     room = make_room(found.kind, promised=coming + many * budget.near)
     about = f"{found.name}, {torch.get_num_threads()} threads, {profile.name}"
+    costs = Costs() if calibration is None else recalled(calibration, about)
+    costs.slowest = SLOWEST[found.kind]
     return StepEngine(
         profile,
         families,
         policy=order,
         room=room,
-        costs=None if calibration is None else recalled(calibration, about),
+        costs=costs,
         keep=None if calibration is None else lambda costs: keep(calibration, about, costs.rates()),
         lost=lost,
     )

@@ -293,8 +293,15 @@ class StepEngine:
         if not self._room.enter(running.token, wanted):
             return False
         self._running[running.token] = running
-        self._say(Started(running.token, running.steps * running.plan.work.count))
+        steps = running.steps * running.plan.work.count
+        self._say(Started(running.token, steps, max(map(self.costs.patience, self._bills(running)))))
         return True
+
+    def _bills(self, running: Running) -> list[Bill]:
+        """One of each unit of its work, a step as wide as the policy makes it."""
+        family, made = running.family, running.plan
+        width = self.policy.width(family.tokens(made), max(1, len(running.pictures)))
+        return [family.bill(made, stage, width if stage is Stage.STEP else 1) for stage in Stage]
 
     def _lanes(self, running: Running) -> list[Lane]:
         left = self._left(running) or 0.0

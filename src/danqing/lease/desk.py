@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,11 @@ from danqing.schedule.prices import Prices
 SLICE_SECONDS = 1.0
 QUIET_SECONDS = 12.0
 """Two missed beats and some slack; less than half a lease."""
+AWAY_SECONDS = 60.0
+"""Nobody counts on a worker that was not heard of for so long: a lease's time, and as much again."""
+_OF_RUN = 1 / 12
+"""A unit of work is taken for no longer than this part of its job's time: ten such units, for which a supervisor waits,
+are over before the job is taken from a worker that hangs, and with it the sign that it does."""
 
 Finish = Callable[[Raster, Brief, str], bytes]
 """Marks a picture and makes its PNG file; the text is the picture's number, of the job and its index. Called in a
@@ -61,6 +67,9 @@ class Hand:
     cost: float = 0.0
     since: float = 0.0
     priority: int = 0
+    run_seconds: float = math.inf
+    longest: float = 0.0
+    """Seconds that a unit of its work should take at most, by the worker; 0 while that has not said."""
     images: dict[int, Image] = field(default_factory=dict)
     step: int = 0
     steps: int = 0
@@ -70,10 +79,13 @@ class Hand:
     """A success was sent to the store: until its answer the files may be a result's, so nobody removes them."""
 
     def unit(self) -> float:
-        """Predicted seconds of the next unit of work; the whole cost where nothing finer is known."""
-        if self.left is None or self.step >= self.steps:
-            return self.cost
-        return self.left / (self.steps - self.step)
+        """Predicted seconds of the next unit of work; the most that one should take, or the whole cost, where nothing
+        finer is known."""
+        known = self.left is not None
+        seconds = (
+            (self.left or 0.0) / max(1, self.steps - self.step) if known else max(self.cost, self.longest)
+        )
+        return min(seconds, self.run_seconds * _OF_RUN)
 
     def part(self) -> float:
         """The share of its steps that is done."""
@@ -127,6 +139,7 @@ class Desk:
         self._tally = tally if tally is not None else Tally()
         self._hands: dict[str, Hand] = {}
         self._seats: dict[str, Seat] = {}
+        self._missed: dict[str, float] = {}
         self._suspects: set[str] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self.prices = Prices()
@@ -136,7 +149,7 @@ class Desk:
             policy=policy if policy is not None else InOrder(by_promise, Saturation(half=0)),
             prices=self.prices,
             held=self._held_now,
-            workers=lambda: tuple(self._seats),
+            workers=lambda: tuple(hello.worker for hello in self.workers()),
         )
 
     # -- the verbs
@@ -153,6 +166,7 @@ class Desk:
         seat.heard = self._clock.monotonic()
         for lease in news.leases:
             self._hand_over(seat, lease)
+            await self._take_over(lease)
         for token in news.cancelled:
             await self._drop(token)
         leases = (replace(lease, watched=self.board.watched(lease.job_id)) for lease in news.leases)
@@ -176,6 +190,7 @@ class Desk:
             if seat is not None and (pulse.step, pulse.steps) != (hand.step, hand.steps):
                 seat.moved = now
             hand.step, hand.steps, hand.left = pulse.step, pulse.steps, pulse.left
+            hand.longest = pulse.unit
             self.board.see(hand.job_id, pulse.step, pulse.steps, pulse.left)
             if pulse.preview is not None:
                 self.board.glimpse(hand.job_id, pulse.preview)
@@ -243,7 +258,11 @@ class Desk:
                 await self._forget_files(hand.images.values())
             if ask.fault is not None and ask.fault.name == InputRefused.__name__:
                 await self._forget_inputs(hand)
-        self._ended(hand, ask)
+        self._move(hand.worker)
+        if closing is Closing.STALE:
+            self._lost(ask.token, hand)
+        else:
+            self._ended(hand, ask)
         return closing
 
     # -- what a supervisor asks
@@ -273,7 +292,25 @@ class Desk:
 
     def workers(self) -> tuple[Hello, ...]:
         """Every worker that is known to be there."""
-        return tuple(seat.hello for seat in self._seats.values())
+        since = self._clock.monotonic() - AWAY_SECONDS
+        return tuple(seat.hello for seat in self._seats.values() if seat.heard >= since)
+
+    async def forget_away(self) -> None:
+        """Forget the workers that vanished and whom nobody buried, with what they held once the store gave it to
+        others or ended it. Call it every half a minute or so: a worker goes when two calls in a row found it away,
+        since after a stop of this process all are."""
+        now = self._clock.monotonic()
+        away = {name: seat.heard for name, seat in self._seats.items() if now - seat.heard > AWAY_SECONDS}
+        lost = {name for name, heard in away.items() if self._missed.get(name) == heard}
+        for token, hand in list(self._hands.items()):
+            nobodys = hand.worker in lost or hand.worker not in self._seats
+            if nobodys and await self._store.leased(token) is None:
+                await self._drop(token)
+        for name in lost - {hand.worker for hand in self._hands.values()}:
+            if self._seats[name].heard == away[name]:
+                del self._seats[name]
+                self.board.gone(name)
+        self._missed = {name: heard for name, heard in away.items() if name in self._seats}
 
     # -- seats and rooms
 
@@ -365,6 +402,7 @@ class Desk:
             *(lease.job_id, lease.tenant, lease.brief, worker, lease.cost),
             since=self._clock.monotonic(),
             priority=lease.priority,
+            run_seconds=lease.run_seconds,
         )
         self.board.claimed(lease.job_id)
 
@@ -385,9 +423,20 @@ class Desk:
             if self._hands.pop(token, None) is None:
                 return
             await self._forget_files(self._unneeded(hand))
-        self._suspects.discard(hand.job_id)
-        self.board.forget(hand.job_id)
+        self._lost(token, hand)
+
+    def _lost(self, token: str, hand: Hand) -> None:
+        """The attempt is over without having ended its job, of which there may be a later one already."""
+        if not any(other.job_id == hand.job_id for other in self._hands.values()):
+            self._suspects.discard(hand.job_id)
+            self.board.forget(hand.job_id)
         self._free(hand.worker, token)
+
+    async def _take_over(self, lease: Lease) -> None:
+        """The lease of an earlier attempt had lapsed: what is left of that goes."""
+        hands = self._hands.items()
+        for token in [token for token, hand in hands if hand.job_id == lease.job_id and token != lease.token]:
+            await self._drop(token)
 
     async def _give_back(self, token: str, *, crashed: bool) -> None:
         hand = self._hands[token]
@@ -420,7 +469,6 @@ class Desk:
 
     def _ended(self, hand: Hand, ask: End) -> None:
         self._suspects.discard(hand.job_id)
-        self._move(hand.worker)
         self._free(hand.worker, ask.token)
         for wrong in (ask.fault, *(one.fault for one in ask.lost)):
             if wrong is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -106,17 +107,21 @@ class Shown:
 @dataclass(frozen=True, slots=True)
 class Pulse:
     """A sign of life for one lease: `step` of `steps` are done (0 of 0 before it started); `left` is the predicted
-    rest in seconds. A `preview` is the newest, and sent once."""
+    rest in seconds. A `preview` is the newest, and sent once. No `unit` of its work should take more seconds than
+    that; 0 where nobody can say."""
 
     token: str
     step: int
     steps: int
     left: float | None = None
     preview: Shown | None = None
+    unit: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.step <= self.steps:
             raise ValueError(f"step {self.step} of {self.steps} is not possible")
+        if not 0 <= self.unit < math.inf:
+            raise ValueError(f"a unit of {self.unit} seconds is not possible")
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ SATURATION = {"cpu": Saturation(half=36, most=512), "cuda": Saturation(half=600)
 """By kind of device. That of a CPU was measured, those of others are guesses until somebody has one."""
 
 
+SLOWEST = {"cpu": 20e9, "mps": 1e12, "cuda": 10e12}
+"""FLOP a second of the slowest device of a kind that anybody should wait for: half a core in fp32, a small card."""
+
+
 class Costs:
     """Throughput by stage and size, learned from what was measured. Sizes are binned by half octaves of FLOP: a
     device that is not filled by small work has another throughput there."""
@@ -107,6 +111,8 @@ class Costs:
         self._memory = memory
         self._rates: dict[tuple[Stage, int], float] = {}
         self._error: float | None = None
+        self.slowest = SLOWEST["cpu"]
+        """What is taken of a device before it was measured, where a guess must not be too short."""
         self.lessons = 0
         """How many measurements were taken in."""
 
@@ -152,6 +158,12 @@ class Costs:
         if same:
             return bill.flops / min(same)[1]
         return bill.flops / min(self._rates.values()) if self._rates else None
+
+    def patience(self, bill: Bill) -> float:
+        """Seconds after which a unit should have ended: as predicted from others of its stage, else at the slowest
+        speed that was seen or is taken for possible. Unlike `seconds`, always some."""
+        known = self.seconds(bill) if any(stage is bill.stage for stage, _ in self._rates) else None
+        return bill.flops / min([self.slowest, *self._rates.values()]) if known is None else known
 
     @staticmethod
     def _bin(bill: Bill) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 from danqing.core.order import Brief
 
@@ -33,11 +35,14 @@ class Prices:
         self._kinds: OrderedDict[Kind, float] = OrderedDict()
         self._models: dict[str, float] = {}
         self._all: float | None = None
+        self.lessons = 0
+        """How many jobs were learned from."""
 
     def learn(self, brief: Brief, seconds: float) -> None:
         """A job of that brief took so long."""
         if not 0 < seconds < math.inf:
             return
+        self.lessons += 1
         kind = _kind(brief)
         self._kinds[kind] = _mixed(self._kinds.get(kind), seconds)
         self._kinds.move_to_end(kind)
@@ -58,6 +63,32 @@ class Prices:
             return known
         rate = self._models.get(brief.model)
         return None if rate is None else rate * weight(brief)
+
+    def told(self) -> dict[str, Any]:
+        """All that was learned, as JSON has it."""
+        kinds = [[*kind, seconds] for kind, seconds in self._kinds.items()]
+        return {"kinds": kinds, "models": dict(self._models), "all": self._all}
+
+    def recall(self, told: Mapping[str, Any]) -> None:
+        """Begin with what was learned before, as `told` said it. Raises ValueError, LookupError or TypeError, and
+        changes nothing, for what it never said."""
+        kinds = OrderedDict((_read_kind(kind), _read_price(seconds)) for *kind, seconds in told["kinds"])
+        models = {str(model): _read_price(rate) for model, rate in dict(told["models"]).items()}
+        whole = None if told["all"] is None else _read_price(told["all"])
+        if len(kinds) > MOST or (whole is None) != (not kinds):
+            raise ValueError("these are no prices")
+        self._kinds, self._models, self._all = kinds, models, whole
+
+
+def _read_kind(told: list[Any]) -> Kind:
+    model, count, inputs, size, plain = told
+    return str(model), int(count), int(inputs), int(size), bool(plain)
+
+
+def _read_price(told: Any) -> float:
+    if not 0 < (seconds := float(told)) < math.inf:
+        raise ValueError(f"{told!r} is no price")
+    return seconds
 
 
 def _kind(brief: Brief) -> Kind:

@@ -24,6 +24,10 @@ def _usual(_model: str) -> int:
     return MOST_INPUTS
 
 
+def _unlabelled(_number: str) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Aides:
     """By API name: who writes prompts, if anybody, and the most input pictures that the checkpoint behind it knows.
@@ -33,6 +37,8 @@ class Aides:
     most_inputs: Callable[[str], int] = _usual
     look_in: Inspect = pass_all
     look_out: Inspect = pass_all
+    label: Callable[[str], str] = _unlabelled
+    """By the number of a picture, of the job and its index: the XMP packet that its previews carry; empty for none."""
     shows: bool = True
     """Whether pictures may be seen before they are finished; not where somebody looks at finished ones first."""
     close: Callable[[], Awaitable[None]] = _nothing

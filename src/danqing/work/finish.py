@@ -39,6 +39,8 @@ class Making:
     step: int = 0
     steps: int = 0
     left: float | None = None
+    unit: float = 0.0
+    """Seconds that its longest unit of work should take at most."""
     told: float = 0.0
     """When `left` was told, on the same clock."""
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)

@@ -202,9 +202,10 @@ class Worker:
         seen, making.preview, lease = making.preview, None, making.lease
         shown = None
         if seen is not None and making.watched:
-            file = await asyncio.to_thread(preview, seen.raster, lease.brief.size)
+            xmp = self._aides.label(f"{lease.job_id}-{seen.index}")
+            file = await asyncio.to_thread(preview, seen.raster, lease.brief.size, xmp)
             shown = Shown.of(seen.index, seen.step, seen.steps, file)
-        return Pulse(lease.token, making.step, making.steps, making.rest(now), shown)
+        return Pulse(lease.token, making.step, making.steps, making.rest(now), shown, making.unit)
 
     def _answered(self, answer: Gone, beats: tuple[Pulse, ...]) -> None:
         """What the server said to a beat."""
@@ -236,8 +237,8 @@ class Worker:
             self._told.set()
             return
         match event:
-            case Started(steps=steps):
-                making.steps = steps
+            case Started(steps=steps, unit=unit):
+                making.steps, making.unit = steps, unit
                 self._told.set()
             case Stepped(step=step, steps=steps, left=left):
                 making.step, making.steps = step, max(step, steps)

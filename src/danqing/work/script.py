@@ -53,8 +53,8 @@ class Counting:
             return
         making, later = self._making, self._pictures - self._place - 1
         match event:
-            case Started(steps=steps):
-                making.steps = self._before + steps * (later + 1)
+            case Started(steps=steps, unit=unit):
+                making.steps, making.unit = self._before + steps * (later + 1), unit
             case Stepped(step=step, steps=steps, left=left):
                 making.step, making.steps = self._before + step, self._before + steps * (later + 1)
                 making.told = self._now()

@@ -109,6 +109,8 @@ class _Post:
     reason: str | None = None
     worker: str = ""
     pid: int | None = None
+    called: bool = False
+    """Whether its worker was heard of yet."""
 
 
 class Supervisor:
@@ -146,7 +148,7 @@ class Supervisor:
         """One life after the other."""
         backoff = Backoff()
         while not self._stopping.is_set():
-            post.worker = f"{post.device}-{secrets.token_hex(4)}"
+            post.worker, post.called = f"{post.device}-{secrets.token_hex(4)}", False
             began = self._clock.monotonic()
             self._enter(post, Phase.STARTING)
             post.reason, crashed = await self._live(post)
@@ -200,7 +202,7 @@ class Supervisor:
                 if now - looked > STALL_SECONDS:
                     awake = now
                 looked = now
-                reason = self._judge(post.worker, now - awake, now - began)
+                reason = self._judge(post, now - awake, now - began)
                 if reason is not None:
                     process.kill()
                     await ended
@@ -209,8 +211,11 @@ class Supervisor:
             stopping.cancel()
             ended.cancel()
 
-    def _judge(self, worker: str, awake: float, lived: float) -> str | None:
-        vital = self._desk.vital(worker)
+    def _judge(self, post: _Post, awake: float, lived: float) -> str | None:
+        vital = self._desk.vital(post.worker)
+        if vital is None and post.called:  # and was forgotten since
+            return f"not heard of for {SILENT_SECONDS:.0f} s"
+        post.called = vital is not None
         if vital is None:
             return f"not ready after {START_SECONDS:.0f} s" if min(awake, lived) > START_SECONDS else None
         return stuck(vital, awake)

@@ -125,6 +125,13 @@ def test_without_a_terminal_there_are_lines_and_no_pictures() -> None:
     ]
 
 
+def test_how_pictures_were_made_is_said_with_the_end() -> None:
+    made = {"contract": "exact", "checkpoint": "edit-2511", "preset": "edit-4", "steps": 4}
+    told = {"state": "succeeded", "images": [], "quality": made}
+    assert words(Event("end", told)) == "succeeded: exact, 4 steps of edit-2511, preset edit-4"
+    assert words(Event("end", {"state": "cancelled", "images": []})) == "cancelled"
+
+
 def test_nobody_is_shown_anything_who_did_not_ask() -> None:
     at = console()
     with onlooker(at, shown=False) as hear:

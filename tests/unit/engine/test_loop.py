@@ -71,7 +71,10 @@ def test_a_job_tells_its_start_every_step_each_picture_and_its_end(crank: Callab
     made = crank()
     made.start(make_work("a", inputs=1, count=2))
     made.turn()
-    assert made.heard[0] == Started("a", 2 * STEPS)
+    started = made.heard[0]
+    assert isinstance(started, Started)
+    assert (started.token, started.steps) == ("a", 2 * STEPS)
+    assert started.unit > 0, "nothing was measured yet, and still there is an end to the patience"
     steps = made.of(Stepped)
     assert [event.step for event in steps] == list(range(1, 2 * STEPS + 1))
     assert {event.steps for event in steps} == {2 * STEPS}
@@ -209,7 +212,7 @@ def test_works_wait_while_the_room_is_full_and_come_in_order(crank: Callable[...
     assert [event.token for event in made.of(Started)] == ["a", "b"]
     made.turn()
     assert [event.token for event in made.of(Finished)] == ["a", "b", "c"]
-    third = next(place for place, event in enumerate(made.heard) if event == Started("c", STEPS))
+    third = next(place for place, event in enumerate(made.heard) if event == made.of(Started, "c")[0])
     assert any(isinstance(event, Finished) for event in made.heard[:third])
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from danqing.core.raster import Raster, Size
 from danqing.pixels.jpeg import MOST, preview
+from danqing.pixels.labels import KEYWORD, generated
 
 
 def noise(size: Size) -> Raster:
@@ -29,6 +30,15 @@ def test_a_preview_fits_whatever_it_shows(size: Size) -> None:
     assert file[:3] == b"\xff\xd8\xff"
     assert file[-2:] == b"\xff\xd9"
     read(file)
+
+
+@pytest.mark.parametrize("size", [Size(256, 256), Size(64, 64), Size(1, 1)])
+def test_a_label_is_carried_within_the_same_size(size: Size) -> None:
+    packet = generated("maker", "0" * 36 + "-5")[KEYWORD]
+    file = preview(noise(size), size, packet)
+    assert len(file) <= MOST
+    assert read(file).info["xmp"].decode() == packet
+    assert "xmp" not in read(preview(noise(size), size)).info
 
 
 def test_what_fits_at_once_keeps_its_size_and_its_colours() -> None:

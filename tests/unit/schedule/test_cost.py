@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danqing.schedule.cost import Bill, BlockCausal, Costs, Saturation, Stage
+from danqing.schedule.cost import SLOWEST, Bill, BlockCausal, Costs, Saturation, Stage
 
 TRUE_SIZE = BlockCausal(layers=32, width=4096, ratio=3, item=2)
 
@@ -23,6 +23,19 @@ def test_a_cached_step_at_a_megapixel_costs_what_the_design_says(references: int
 def test_nothing_is_predicted_before_anything_was_measured() -> None:
     assert Costs().seconds(Bill(Stage.STEP, 1e9)) is None
     assert Costs().seconds(Bill(Stage.STEP, 0)) == 0
+
+
+def test_how_long_to_wait_for_a_unit_is_known_before_anything_was_measured() -> None:
+    """A step of the true-size editing model on a processor: 336 TFLOP."""
+    costs, step = Costs(), Bill(Stage.STEP, 336e12)
+    assert costs.patience(step) == pytest.approx(336e12 / SLOWEST["cpu"])
+    costs.learn(Bill(Stage.ENCODE, 1e12), 1e12 / 5e9)
+    assert costs.patience(step) == pytest.approx(336e12 / 5e9), "slower than what was taken for possible"
+    costs.learn(Bill(Stage.DECODE, 1e12), 1.0)
+    assert costs.patience(step) == pytest.approx(336e12 / 5e9), "one quick stage says nothing of another"
+    costs.learn(step, 3.0)
+    assert costs.patience(step) == costs.seconds(step) == pytest.approx(3.0)
+    assert costs.patience(Bill(Stage.PREFILL, 0.0)) == 0.0
 
 
 def test_predictions_follow_the_nearest_measured_size_of_the_stage() -> None:

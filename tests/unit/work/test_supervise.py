@@ -143,6 +143,22 @@ async def test_a_stuck_worker_is_killed_and_that_is_a_crash(monkeypatch: pytest.
     assert desk.buried[0][1] is True
 
 
+async def test_a_worker_that_called_and_was_forgotten_is_not_taken_for_one_that_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervise, "LOOK_EVERY", 0.02)
+    desk = FakeDesk()
+    async with supervised(desk, OBEDIENT) as supervisor:
+        await eventually(lambda: only(supervisor).pid)
+        await asyncio.sleep(0.1)
+        assert desk.buried == []
+        desk.sign = HEALTHY
+        await asyncio.sleep(0.1)
+        desk.sign = None
+        await eventually(lambda: desk.buried)
+        assert only(supervisor).reason == "not heard of for 60 s"
+
+
 async def test_a_worker_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "STOP_SECONDS", 0.2)
     desk = FakeDesk()

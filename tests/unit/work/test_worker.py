@@ -198,7 +198,7 @@ async def test_a_worker_that_hears_something_just_as_it_stops_still_stops(place:
 
 async def test_a_watched_job_shows_itself_and_its_watcher_is_heard_of_in_mid_job(place: Place) -> None:
     engine = FakeEngine(steps=400, step_seconds=0.005)
-    async with working(place, engine):
+    async with working(place, engine, aides=Aides(label=lambda number: f"made as {number}")):
         job_id = await place.submit()
         await until(place, job_id, State.RUNNING)
         assert not engine.watched
@@ -209,6 +209,7 @@ async def test_a_watched_job_shows_itself_and_its_watcher_is_heard_of_in_mid_job
             assert (shown.index, shown.steps) == (0, 400)
             file = Pillow.open(io.BytesIO(base64.b64decode(shown.jpeg)))
             assert (file.format, file.size) == ("JPEG", (64, 48))
+            assert file.info["xmp"].decode() == f"made as {job_id}-0"
         await eventually(lambda: _holds(not engine.watched))
         await place.store.cancel(TENANT, job_id)
 
