@@ -31,8 +31,9 @@ from danqing.engine.build import order_for
 from danqing.engine.families.contract import Family, plan
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.families.qwen_image_21 import QwenImage21
-from danqing.engine.loop import StepEngine, need
+from danqing.engine.loop import StepEngine
 from danqing.engine.memory import Need, Room
+from danqing.engine.reach import need
 from danqing.profiles.loader import Checkpoint, Native, Preset, Profile, Relation
 from tests.support.tiny import Shape, tiny_checkpoint
 from tests.support.tiny_1x import Shape1x, tiny_1x

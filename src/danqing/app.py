@@ -248,7 +248,7 @@ async def _serve(
         serves=lambda name: profile.preset(name) is not None,
         refuses=tally.counting_texts(refuses(settings)),
     )
-    intake.prices = lease_desk.prices
+    intake.prices, intake.reaches = lease_desk.prices, lease_desk.reaches
     desk = Desk(
         intake=intake,
         blobs=blobs,

@@ -71,7 +71,7 @@ def run_worker(
         if settings.engine.previews:
             engine.prepare_previews(settings.data / "previews")
         aides = replace(_aides(settings, profile, engine.speaker), most_inputs=engine.most_inputs)
-        return Opened(engine, profile.name, tuple(profile.models), device, aides=aides)
+        return Opened(engine, profile.name, tuple(profile.models), device, aides=aides, reach=engine.reach())
 
     main(opened, name=name, socket=where, clock=SystemClock())
 

@@ -243,6 +243,14 @@ async def _rewriter(house: House, what: str, *text: str) -> None:
     house.rewriter = Screened(rewriter, REFUSED.refuse)
 
 
+async def _reach(house: House, *pixels: str) -> None:
+    """What the one worker tells that it could ever make: pixels that fit and that never will, from no input picture,
+    from one, and so on; nothing at all when nobody is there."""
+    told = list(map(int, pixels))
+    spans = tuple(zip(told[::2], told[1::2], strict=True))
+    house.intake.reaches = lambda: [{"*": spans}] if spans else []
+
+
 async def _sweep(house: House) -> None:
     await house.store.sweep()
 
@@ -262,6 +270,7 @@ DEEDS: dict[str, Callable[..., Any]] = {
     "patience": _patience,
     "quota": _quota,
     "rates": _rates,
+    "reach": _reach,
     "revoke": _revoke,
     "rewriter": _rewriter,
     "settle": _settle,

@@ -29,11 +29,13 @@ from danqing.core.events import (
     Stepped,
     Work,
 )
-from danqing.engine.families.contract import NOT_FINITE, Family, NotFinite, Plan, plan
+from danqing.core.reach import Reach
+from danqing.engine.families.contract import NOT_FINITE, Family, NotFinite, plan
 from danqing.engine.faults import Kind, Mishap, tried
 from danqing.engine.figures import Figures, total
 from danqing.engine.finish import finished
-from danqing.engine.memory import Need, Room
+from danqing.engine.memory import Room
+from danqing.engine.reach import need, reach_of
 from danqing.engine.running import Cancel, Part, Picture, Running
 from danqing.engine.talks import Begin, Speaker, Talks
 from danqing.engine.viewfinder import Sight, Viewfinder
@@ -104,6 +106,10 @@ class StepEngine:
         if checkpoint is None:
             return 0
         return min(checkpoint.inputs, self._families[checkpoint.name].most_inputs)
+
+    def reach(self) -> Reach:
+        """What could ever be made here; see `core.reach`."""
+        return reach_of(self.profile, self._families, self._room)
 
     def speaker(self, model: str) -> Speaker:
         """What stands behind an API name as writer and judge; it raises CannotWrite at once where that is nothing, or
@@ -570,12 +576,6 @@ class StepEngine:
     def _tenants(self) -> set[str]:
         """Those who have jobs here."""
         return {running.plan.work.tenant for running in (*self._running.values(), *self._waiting)}
-
-
-def need(family: Family, made: Plan) -> Need:
-    """What a work takes of a device's memory."""
-    keeps = sum(family.bill(made, stage).keeps for stage in (Stage.ENCODE, Stage.PREFILL))
-    return Need(keeps, family.passing(made))
 
 
 def _not_made(mishap: Mishap) -> EngineFailed:

@@ -6,7 +6,7 @@ The row is the only truth: what a stopped server left in `accepted` is found and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -60,8 +60,16 @@ def so_far(model: Model, order: Order) -> Brief:
 class Arrivals:
     """The loop that moves accepted jobs on, for as long as the server runs."""
 
-    def __init__(self, *, store: JobStore, inputs: Inputs, models: Mapping[str, Model]) -> None:
-        self._store, self._inputs, self._models = store, inputs, models
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        inputs: Inputs,
+        models: Mapping[str, Model],
+        require: Callable[[Brief], None],
+    ) -> None:
+        """`require` raises a Fault for what cannot be made here."""
+        self._store, self._inputs, self._models, self._require = store, inputs, models, require
         self._bell = asyncio.Event()
         self._at_hand: set[str] = set()
 
@@ -130,4 +138,6 @@ class Arrivals:
             arrival.tenant, order.sources, model.inputs, model=model.name, prompt=order.prompt
         )
         order, mask = await self._inputs.settle(arrival.tenant, replace(order, sources=taken), model.inputs)
-        return definite(model, order, mask)
+        brief = definite(model, order, mask)
+        self._require(brief)
+        return brief

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -32,6 +32,7 @@ from danqing.core.keys import HERE, Place
 from danqing.core.models import Model, Rate
 from danqing.core.order import Brief, Inline, Order, Source
 from danqing.core.ports import Clock, JobStore
+from danqing.core.reach import Reach, require
 from danqing.intake.arrivals import Arrivals, definite, so_far
 from danqing.intake.inputs import Inputs
 from danqing.intake.keys import Caller, Keys, Token
@@ -95,7 +96,9 @@ class Intake:
         self._limiter = Limiter()
         self.prices = Prices()
         """What jobs took lately; whoever hears of their ends hands in what it has learned."""
-        self.arrivals = Arrivals(store=store, inputs=inputs, models=models)
+        self.reaches: Callable[[], Iterable[Reach]] = tuple
+        """What the workers that are there could ever make; whoever hears of them hands it in."""
+        self.arrivals = Arrivals(store=store, inputs=inputs, models=models, require=self._require)
         self._stopping = asyncio.Event()
 
     @property
@@ -147,18 +150,22 @@ class Intake:
         """The stored job of a synchronous order: inputs fetched and normalised, every default resolved. An
         idempotency key that is taken answers its job and fetches nothing.
 
-        Raises PromptRefused, the InputFaults, QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable.
+        Raises BadOrder for what no worker here could ever make, PromptRefused, the InputFaults, QuotaExhausted,
+        QueueFull, SameKeyOtherOrder, Unavailable.
         """
         known = await self._known(caller, ticket)
         if known is not None:
             return known
+        self._require_early(model, order)
         self._inspect(order)
         taken = await self._inputs.take(
             caller.tenant, order.sources, model.inputs, model=model.name, prompt=order.prompt
         )
         order = replace(order, sources=taken, seed=_seed(order))
         order, mask = await self._inputs.settle(caller.tenant, order, model.inputs)
-        draft = self._draft(definite(model, order, mask), ticket, caller)
+        brief = definite(model, order, mask)
+        self._require(brief)
+        draft = self._draft(brief, ticket, caller)
         submitted = await self._store.submit(caller.tenant, draft)
         return submitted.job
 
@@ -169,11 +176,14 @@ class Intake:
         will tell; with `late` it is known already, and the job is stored as failed. Pictures that came with the
         request are taken at once, so that nothing untrusted is kept; the others wait for `arrivals`.
 
-        Raises QuotaExhausted, QueueFull, SameKeyOtherOrder, Unavailable.
+        Raises BadOrder for what no worker here could ever make, if that is known already, QuotaExhausted, QueueFull,
+        SameKeyOtherOrder, Unavailable.
         """
         known = await self._known(caller, ticket)
         if known is not None:
             return known
+        if late is None:
+            self._require_early(model, order)
         order = replace(order, seed=_seed(order))
         if late is None:
             try:
@@ -194,6 +204,16 @@ class Intake:
         submitted = await self._store.submit(caller.tenant, draft)
         self.arrivals.ring()
         return submitted.job
+
+    def _require(self, brief: Brief) -> None:
+        """Raises BadOrder for what no worker that is there could ever make."""
+        require(self.reaches(), brief.model, len(brief.inputs), brief.size)
+
+    def _require_early(self, model: Model, order: Order) -> None:
+        """The same, as far as it is known before the order's pictures are fetched."""
+        told = not order.sources or order.size is not None or order.area is not None
+        size = so_far(model, replace(order, sources=())).size if told else None
+        require(self.reaches(), order.model, len(order.sources), size)
 
     def _inspect(self, order: Order) -> None:
         """Raises PromptRefused, before any picture is fetched: those of a refused order are never kept."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from danqing.core.blobkeys import input_key, new_nonce, result_key
 from danqing.core.checking import Tally
@@ -23,6 +23,7 @@ from danqing.core.job import Beat, Closing, Image, Job, Lease, News, Said
 from danqing.core.order import Brief
 from danqing.core.ports import BlobStore, Clock, JobStore
 from danqing.core.raster import Raster
+from danqing.core.reach import Reach
 from danqing.lease.board import Board
 from danqing.lease.messages import (
     BadMessage,
@@ -311,6 +312,10 @@ class Desk:
                 del self._seats[name]
                 self.board.gone(name)
         self._missed = {name: heard for name, heard in away.items() if name in self._seats}
+
+    def reaches(self) -> list[Reach]:
+        """What each worker that is there could ever make, as it tells."""
+        return [cast(Reach, seat.hello.reach) for seat in self._seats.values()]
 
     # -- seats and rooms
 

@@ -54,12 +54,18 @@ class ImagesMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a worker is. `worker` is its name, new at every start of the process; `models` are API names."""
+    """What a worker is. `worker` is its name, new at every start of the process; `models` are API names; `reach` is
+    what it could ever make (`core.reach`), empty where it does not tell."""
 
     worker: str
     profile: str
     models: tuple[str, ...]
     device: str
+    reach: Mapping[str, tuple[tuple[int, ...], ...]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(len(span) != 2 for spans in self.reach.values() for span in spans):
+            raise ValueError("a reach is told in pairs")
 
 
 @dataclass(frozen=True, slots=True)

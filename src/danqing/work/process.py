@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from danqing.core.ports import Clock, Engine
+from danqing.core.reach import Reach
 from danqing.lease.client import LeaseClient
 from danqing.lease.messages import MOST_ROOM, Hello
 from danqing.work.aides import Aides
@@ -33,7 +34,7 @@ _log = structlog.get_logger("danqing.work")
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An engine that is ready, and what it is: its profile's name, the API names it serves, its device, for how many
-    jobs at once it has room (1 to 16), and what helps it."""
+    jobs at once it has room (1 to 16), what helps it, and what it could ever make."""
 
     engine: Engine
     profile: str
@@ -41,6 +42,7 @@ class Opened:
     device: str
     room: int = MOST_ROOM
     aides: Aides = field(default_factory=Aides)
+    reach: Reach = field(default_factory=dict)
 
 
 def main(open_engine: Callable[[], Opened], *, name: str, socket: Path, clock: Clock) -> None:
@@ -70,7 +72,7 @@ async def _serve(open_engine: Callable[[], Opened], *, name: str, socket: Path, 
     if not await _first(opening, stopped):
         return False
     opened = opening.result()
-    hello = Hello(name, opened.profile, opened.models, opened.device)
+    hello = Hello(name, opened.profile, opened.models, opened.device, opened.reach)
     _log.info("worker ready", worker=name, device=opened.device, seconds=round(clock.monotonic() - began, 2))
     client = LeaseClient(socket, clock=clock)
     try:

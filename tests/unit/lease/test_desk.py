@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -587,3 +588,13 @@ async def test_a_token_that_holds_nothing_shows_nothing(place: Place) -> None:
         await place.desk.beat(Beats("w1", (Pulse(lease.token, 1, 4),)))
         assert (await place.desk.beat(Beats("w1", (Pulse(lease.token, 1, 4, None, shown()),)))).watched == ()
         assert tale.glimpses == {}
+
+
+async def test_what_workers_could_ever_make_is_told_while_they_are_there(place: Place) -> None:
+    assert list(place.desk.reaches()) == []
+    one = replace(hello("one"), reach={"*": ((10, 20),)})
+    for who in (one, hello("other")):
+        await place.desk.claim(Claim(who, 0, 0.0))
+    assert list(place.desk.reaches()) == [{"*": ((10, 20),)}, {}]
+    await place.desk.bury("other", crashed=False)
+    assert list(place.desk.reaches()) == [{"*": ((10, 20),)}]

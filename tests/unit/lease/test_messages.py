@@ -37,7 +37,7 @@ BRIEF = Brief(
 )
 LEASE = Lease("t" * 32, "job-1", "tenant", BRIEF, attempt=1, cost=1.5, run_seconds=600.0)
 JPEG = b"\xff\xd8\xff" + bytes(range(256)) + b"\xff\xd9"
-HELLO = Hello("w", "miniature", ("m",), "cpu")
+HELLO = Hello("w", "miniature", ("m",), "cpu", {"m": ((1, 2), (0, 1))})
 MESSAGES = [
     Claim(HELLO, 4, 20.0, ("t1",)),
     News((LEASE,), ("t2",)),
