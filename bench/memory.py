@@ -20,6 +20,7 @@ import math
 import random
 import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,22 +99,20 @@ def run(family: Family, works: list[Work]) -> tuple[int, float]:
     profile = Profile(
         "bench", "", {"one": Checkpoint("one", "", native, Relation.MINIATURE, "")}, {"*": preset}
     )
-    heard: list[Event] = []
+    room = Room(1 << 40)
+    engine = StepEngine(profile, {"one": family}, policy=order_for("cpu"), room=room)
+    ended: Counter[type[Event]] = Counter()
+    engine.listen(lambda event: ended.update([type(event)]))
 
-    def engine(room: Room) -> StepEngine:
-        made = StepEngine(profile, {"one": family}, policy=order_for("cpu"), room=room)
-        made.listen(heard.append)
-        return made
-
-    def play(asked: list[Work], room: Room) -> None:
-        turned = engine(room)
+    def play(asked: list[Work], limit: int) -> None:
+        room.limit = limit
         for work in asked:
-            turned.put(work)
-        while turned.tick():
+            engine.put(work)
+        while engine.tick():
             pass
 
-    play([replace(works[0], size=Size(64, 64), inputs=(), count=1)], Room(1 << 40))
-    heard.clear()
+    play([replace(works[0], token="first", size=Size(64, 64), inputs=(), count=1)], room.limit)
+    ended.clear()
     rest, beyond = resident("VmRSS"), -math.inf
     for first in range(0, len(works), AT_ONCE):
         four = works[first : first + AT_ONCE]
@@ -123,13 +122,11 @@ def run(family: Family, works: list[Work]) -> tuple[int, float]:
         together = [(four, int(1.2 * max(sums)))] if first // AT_ONCE % 2 else alone
         for asked, limit in together:
             set_back()
-            play(asked, Room(limit))
+            play(asked, limit)
             beyond = max(beyond, resident("VmHWM") - 1.1 * (rest + limit) - SLACK)
-    failed = sum(isinstance(event, Failed) for event in heard)
-    ended = failed + sum(isinstance(event, Finished) for event in heard)
-    if ended != len(works):
-        raise SystemExit(f"{ended} of {len(works)} requests ended")
-    return failed, beyond
+    if ended[Failed] + ended[Finished] != len(works):
+        raise SystemExit(f"{ended} of {len(works)} requests")
+    return ended[Failed], beyond
 
 
 def measure(requests: int = 500) -> dict[str, float]:

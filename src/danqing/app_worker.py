@@ -15,7 +15,7 @@ from danqing.catalogue.loader import load as load_catalogue
 from danqing.core.writing import Judge, Writer
 from danqing.pixels.labels import KEYWORD, generated
 from danqing.profiles.loader import Profile, load_profile
-from danqing.profiles.weights import Weights
+from danqing.profiles.weights import Weights, sources
 from danqing.prompts.check import Checks, Wanted, open_checks
 from danqing.prompts.extend import MOST_CHARS, Patience
 from danqing.prompts.rewriters import BadRewriter, Rewriters, Wish
@@ -78,6 +78,11 @@ def run_worker(
 
 def refuse_unready(settings: Settings, profile: Profile) -> None:
     """Raises StartRefused if the profile's weights are not here, or a licence of theirs is not accepted."""
+    for one in sources(profile):
+        if one.folder is not None and not one.folder.is_dir():
+            raise StartRefused(
+                f"the profile {profile.name} names the folder {one.folder}, which is not there"
+            )
     missing = Weights(settings.weights).missing(profile)
     if missing:
         raise StartRefused(f"{missing[0]}; run: danqing models pull {settings.engine.profile}")

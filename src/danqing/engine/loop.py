@@ -34,6 +34,7 @@ from danqing.engine.families.contract import NOT_FINITE, Family, NotFinite, plan
 from danqing.engine.faults import Kind, Mishap, tried
 from danqing.engine.figures import Figures, total
 from danqing.engine.finish import finished
+from danqing.engine.heap import Heap
 from danqing.engine.memory import Room
 from danqing.engine.reach import need, reach_of
 from danqing.engine.running import Cancel, Part, Picture, Running
@@ -87,7 +88,7 @@ class StepEngine:
         self._lost = lost or _nothing_helps
         self._waiting: deque[Running] = deque()
         self._running: dict[str, Running] = {}
-        self._talks = Talks(self._mend_talk)
+        self._talks, self._heap = Talks(self._mend_talk), Heap()
         self.viewfinder: Viewfinder | None = None
         """Who makes previews. Without one there are none."""
         self._closed = False
@@ -566,6 +567,7 @@ class StepEngine:
         if self.viewfinder is not None:
             self.viewfinder.forget(token)
         self._say(event)
+        self._heap.give_back()
 
     def _say(self, event: Event) -> None:
         """Tell the listener. What is wrong with that one is no fault of the job's, nor of its neighbours."""
