@@ -308,7 +308,8 @@ class Desk:
             if nobodys and await self._store.leased(token) is None:
                 await self._drop(token)
         for name in lost - {hand.worker for hand in self._hands.values()}:
-            if self._seats[name].heard == away[name]:
+            seat = self._seats.get(name)
+            if seat is not None and seat.heard == away[name]:  # nobody called or was buried meanwhile
                 del self._seats[name]
                 self.board.gone(name)
         self._missed = {name: heard for name, heard in away.items() if name in self._seats}

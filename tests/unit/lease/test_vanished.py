@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danqing.core.job import Closing
+from danqing.core.job import Closing, Job
 from danqing.lease.messages import Beats, End, Outcome, Pulse
 from tests.support.lease_place import TENANT, Place
 from tests.unit.lease.test_desk import advance, claim, place, succeeded, upload
@@ -79,6 +79,26 @@ async def test_workers_that_vanish_are_forgotten_with_what_the_store_took_from_t
     assert not place.desk.board.engines()
     assert not place.desk._hands
     assert await place.audited()
+
+
+async def test_a_worker_may_be_buried_while_it_is_being_forgotten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.submit()
+    [lease] = await claim(place)
+    advance(place, 61.0)
+    await place.desk.forget_away()
+    await claim(place, "w2", room=0)
+    leased = place.store.leased
+
+    async def buried(token: str) -> Job | None:
+        await place.desk.bury("w1", crashed=True)
+        return await leased(token)
+
+    monkeypatch.setattr(place.store, "leased", buried)
+    await place.desk.forget_away()
+    assert [hello.worker for hello in place.desk.workers()] == ["w2"]
+    assert await leased(lease.token) is None
 
 
 async def test_after_a_stop_of_the_server_nobody_is_forgotten_who_calls_again(place: Place) -> None:
