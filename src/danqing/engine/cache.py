@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -96,6 +96,10 @@ class Memory:
 
     def __contains__(self, key: Key) -> bool:
         return key in self._near or key in self._far
+
+    def first(self, keys: Sequence[Key]) -> int:
+        """How many of the keys, from the first, are remembered without a gap."""
+        return next((place for place, key in enumerate(keys) if key not in self), len(keys))
 
     @property
     def sizes(self) -> tuple[int, int]:

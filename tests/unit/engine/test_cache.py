@@ -221,7 +221,22 @@ def test_a_bill_is_less_for_what_is_remembered(house: House) -> None:
     bills.append(family.bill(asked, Stage.ENCODE).flops)
     house.draw(told(1, 2))
     bills.append(family.bill(asked, Stage.ENCODE).flops)
-    assert bills[0] > bills[1] > bills[2] > 0
+    assert bills[0] > bills[1] > bills[2] == 0
+    other = _plan(house, told(1, 2, prompt=LONG))
+    assert family.bill(other, Stage.ENCODE).flops > 0, "its prompt is new"
+
+
+def test_what_was_read_and_not_yet_filled_is_still_to_be_paid(house: House) -> None:
+    """The encoder's reading of a picture is remembered before the transformer has seen anything of it."""
+    family = house.open(ROOMY)
+    asked = _plan(house, told(1, 2))
+    cold = family.bill(asked, Stage.PREFILL)
+    conditions = family.encode(asked)
+    assert family.bill(asked, Stage.PREFILL) == cold
+    family.prefill(asked, conditions)
+    again = family.bill(asked, Stage.PREFILL)
+    assert again.keeps == cold.keeps
+    assert again.flops == (0 if house.kind is QwenImage21 else cold.flops), "1.x projects anew for each work"
 
 
 def _plan(house: House, work: Work) -> Any:

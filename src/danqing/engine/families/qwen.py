@@ -30,11 +30,22 @@ PIXELS = 16
 _MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a stage of a work finds remembered: so many of its inputs, from the first, and so many of its prompts."""
+
+    inputs: int = 0
+    prompts: int = 0
+
+
+NOTHING = Known()
+
+
 class Costs(Protocol):
     """The bills of a checkpoint's stages."""
 
-    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: int) -> Bill:
-        """See `Family.bill`. `known`: so many of the inputs, from the first, are remembered."""
+    def bill(self, plan: Plan, stage: Stage, lanes: int, known: Known) -> Bill:
+        """See `Family.bill`; `known` is not done again."""
         ...
 
     def passing(self, plan: Plan) -> int:
@@ -127,6 +138,10 @@ class Painter(ABC, Generic[P]):
         """The input pictures as the encoder sees them."""
 
     @abstractmethod
+    def _said(self, plan: Plan) -> tuple[str, ...]:
+        """What the encoder reads after the input pictures, for each guidance branch."""
+
+    @abstractmethod
     def _guided(self, towards: torch.Tensor, away: torch.Tensor, guidance: float) -> torch.Tensor:
         """Classifier-free guidance, as the stock pipeline of the family mixes the two velocities."""
 
@@ -156,10 +171,15 @@ class Painter(ABC, Generic[P]):
 
     def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:
         """See `Family.bill`."""
-        known = 0
-        if plan.inputs and stage in {Stage.ENCODE, Stage.PREFILL}:
-            known = self._reader.known(plan.work.tenant, self._looks(plan))
-        return self._costs.bill(plan, stage, lanes, known=known)
+        return self._costs.bill(plan, stage, lanes, self._known(plan, stage))
+
+    def _known(self, plan: Plan, stage: Stage) -> Known:
+        """What a stage finds remembered. Of prefilling a family says it itself, if it remembers any of it."""
+        if stage is not Stage.ENCODE:
+            return NOTHING
+        tenant, looks = plan.work.tenant, self._looks(plan)
+        said = [self._reader.said(tenant, looks, words) for words in self._said(plan)]
+        return Known(self._reader.known(tenant, looks), sum(said))
 
     def passing(self, plan: Plan) -> int:
         """See `Family.passing`."""

@@ -33,7 +33,7 @@ from danqing.engine.adapters import Adapters
 from danqing.engine.cache import Budget, Memory
 from danqing.engine.canvas import of_area, on_white, to_canvas
 from danqing.engine.families.contract import Plan
-from danqing.engine.families.qwen import PIXELS, Painter, channels, latent_tokens, without_marks
+from danqing.engine.families.qwen import PIXELS, Known, Painter, channels, latent_tokens, without_marks
 from danqing.engine.families.reading import Look, Reader
 from danqing.engine.inpaint import Kept
 from danqing.engine.language import open_language
@@ -178,19 +178,23 @@ class QwenImage1(Painter[Prefix]):
         )
         most = None if looks else max(0, _MOST_TEXT + self.template.cut - chain[0].states.shape[1])
 
-        def read(prompt: str) -> torch.Tensor:
+        def read(words: str) -> torch.Tensor:
             """The states of pictures and prompt, without the template's first tokens."""
-            words = self.template.rest(prompt, len(looks))
             said = self._reader.prompt(tenant, looks, chain, words, most)
             return torch.cat([*(part.states for part in chain), said], dim=1)[:, self.template.cut :]
 
         latents = [self._input(plan, place, size) for place, size in enumerate(plan.inputs)]
+        positive, *away = map(read, self._said(plan))
         return Conditions(
-            positive=read(plan.work.prompt),
-            negative=None if plan.negative is None else read(plan.negative),
+            positive=positive,
+            negative=away[0] if away else None,
             latents=torch.cat(latents, dim=1) if latents else None,
             kept=self._kept(plan),
         )
+
+    def _said(self, plan: Plan) -> tuple[str, ...]:
+        prompts = (plan.work.prompt,) if plan.negative is None else (plan.work.prompt, plan.negative)
+        return tuple(self.template.rest(prompt, len(plan.inputs)) for prompt in prompts)
 
     def _looks(self, plan: Plan) -> tuple[Look, ...]:
         return tuple(
@@ -366,18 +370,18 @@ class _Costs:
         self._draw_pixel = 2.0 * sum(p.numel() for p in family.vae.decoder.parameters()) / 4
         self._pixel = _MAPS * self._item * family.vae.config.base_dim
 
-    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: int) -> Bill:
-        """See `Family.bill`. `known`: so many of the inputs are remembered, and not read."""
+    def bill(self, plan: Plan, stage: Stage, lanes: int, known: Known) -> Bill:
+        """See `Family.bill`; `known` is not done again."""
         branches = 1 if plan.negative is None else 2
         looked = sum(size.area for size in plan.inputs) * _LOOK_SHARE
-        unread = sum(size.area for size in plan.inputs[known:])
+        unread = sum(size.area for size in plan.inputs[known.inputs :])
         words, target = self._words(plan), latent_tokens(plan.drawn)
         inputs = sum(latent_tokens(size) for size in plan.inputs)
         if stage is Stage.ENCODE:
             area = unread + (plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0)
             pictures = unread * _LOOK_SHARE / 28**2
             vision = 2.0 * self._vision * 4 * pictures
-            reading = 2.0 * self._text * (words * branches + pictures)
+            reading = 2.0 * self._text * (words * (branches - known.prompts) + pictures)
             return Bill(stage, reading + vision + self._read_pixel * area)
         if stage is Stage.PREFILL:
             tokens = words * branches + inputs

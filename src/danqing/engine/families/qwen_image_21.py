@@ -26,7 +26,7 @@ from diffusers import AutoencoderKLQwenImage21, FlowMatchEulerDiscreteScheduler,
 from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration
 
-from danqing.engine.cache import Budget, Memory
+from danqing.engine.cache import Budget, Key, Memory
 from danqing.engine.canvas import on_white, to_canvas
 from danqing.engine.families.contract import Plan
 from danqing.engine.families.prefix import (
@@ -40,7 +40,7 @@ from danqing.engine.families.prefix import (
     Run,
     runs_of,
 )
-from danqing.engine.families.qwen import PIXELS, Painter, channels, latent_tokens, without_marks
+from danqing.engine.families.qwen import PIXELS, Known, Painter, channels, latent_tokens, without_marks
 from danqing.engine.families.reading import Look, Part, Reader
 from danqing.engine.inpaint import Kept
 from danqing.engine.language import open_language
@@ -149,11 +149,11 @@ class QwenImage21(Painter[Prefix]):
         """See `Family.encode`."""
         looks, tenant = self._looks(plan), plan.work.tenant
         chain = self._reader.pictures(tenant, looks, lambda place: on_white(_canvas(plan, place)))
-        positive = self._reader.prompt(tenant, looks, chain, _from_prompt(plan.work.prompt, looks))
-        negative = None
-        if plan.negative is not None:
-            negative = self._reader.prompt(tenant, looks, chain, _from_prompt(plan.negative, looks))
-        return Conditions(chain, positive, negative, self._kept(plan))
+        positive, *away = [self._reader.prompt(tenant, looks, chain, words) for words in self._said(plan)]
+        return Conditions(chain, positive, away[0] if away else None, self._kept(plan))
+
+    def _said(self, plan: Plan) -> tuple[str, ...]:
+        return tuple(_from_prompt(prompt, self._looks(plan)) for prompt in _prompts(plan))
 
     def _looks(self, plan: Plan) -> tuple[Look, ...]:
         return tuple(
@@ -190,6 +190,17 @@ class QwenImage21(Painter[Prefix]):
         self._memory.renew((PREFIX, tenant, looks[:end]) for end in range(len(looks), 0, -1))
         return Prefix(positive, negative, conditions.kept)
 
+    def _known(self, plan: Plan, stage: Stage) -> Known:
+        if stage is not Stage.PREFILL:
+            return super()._known(plan, stage)
+        tenant, looks = plan.work.tenant, self._looks(plan)
+        filled = self._memory.first([(PREFIX, tenant, looks[: place + 1]) for place in range(len(looks))])
+        prompts = sum(self._prompt_key(plan, prompt) in self._memory for prompt in _prompts(plan))
+        return Known(filled, prompts)
+
+    def _prompt_key(self, plan: Plan, prompt: str) -> Key:
+        return PREFIX, plan.work.tenant, self._looks(plan), prompt
+
     def _start(self, part: Part) -> Filled:
         """The fixed words, of which the transformer sees those after the system's."""
         if self._fixed is None:
@@ -225,7 +236,7 @@ class QwenImage21(Painter[Prefix]):
 
     def _branch(self, plan: Plan, chain: Sequence[Filled], states: torch.Tensor, prompt: str) -> Branch:
         """The parts of a chain, and the prompt after them."""
-        key = (PREFIX, plan.work.tenant, self._looks(plan), prompt)
+        key = self._prompt_key(plan, prompt)
         filled = self._memory.get(key)
         if filled is None:
             filled = self._memory.put(key, self._words(chain, states))
@@ -308,6 +319,11 @@ def _canvas(plan: Plan, place: int) -> Image.Image:
     return to_canvas(plan.work.inputs[place], plan.inputs[place])
 
 
+def _prompts(plan: Plan) -> tuple[str, ...]:
+    """That of each guidance branch."""
+    return (plan.work.prompt,) if plan.negative is None else (plan.work.prompt, plan.negative)
+
+
 def _from_prompt(prompt: str, looks: Sequence[Look]) -> str:
     """The template from the prompt on. Marks that stand for pictures have no meaning in a prompt: they are
     cut."""
@@ -343,15 +359,16 @@ class _Costs:
         widest = max(own.base_dim, own.decoder_base_dim or 0) / (own.patch_size or 1) ** 2
         self._pixel = (_MAPS if family.device.type == "cpu" else _MAPS_ELSEWHERE) * item * widest
 
-    def bill(self, plan: Plan, stage: Stage, lanes: int, *, known: int) -> Bill:
-        """See `Family.bill`. `known`: so many of the inputs are remembered, and not read. Prompt tokens are
-        estimated from its bytes: they are known only after encoding."""
-        branches = 1 if plan.negative is None else 2
+    def bill(self, plan: Plan, stage: Stage, lanes: int, known: Known) -> Bill:
+        """See `Family.bill`; `known` is not done again. Prompt tokens are estimated from its bytes: they are known only
+        after encoding."""
+        branches = len(_prompts(plan))
         prefix, target = self._prefix(plan), latent_tokens(plan.drawn)
-        area = sum(size.area for size in plan.inputs[known:])
+        area = sum(size.area for size in plan.inputs[known.inputs :])
         head = sum(latent_tokens(size) + 4 for size in plan.inputs)
-        fresh = sum(latent_tokens(size) + 4 for size in plan.inputs[known:])
-        rest = (prefix - head) * branches
+        fresh = sum(latent_tokens(size) + 4 for size in plan.inputs[known.inputs :])
+        words = prefix - head
+        rest = words * (branches - known.prompts)
         if stage is Stage.ENCODE:
             vision = 2.0 * self._vision * area / PIXELS**2
             reading = 2.0 * self._text * (rest + area / PIXELS**2 / 4)
@@ -359,7 +376,7 @@ class _Costs:
             return Bill(stage, reading + vision + self._read_pixel * (area + held))
         if stage is Stage.PREFILL:
             flops = self._block.forward(rest, prefix) + self._block.forward(fresh, head)
-            return Bill(stage, flops, keeps=self._block.prefix_bytes(head + rest))
+            return Bill(stage, flops, keeps=self._block.prefix_bytes(head + words * branches))
         if stage is Stage.STEP:
             return Bill(stage, self._block.forward(target, prefix + target) * branches * lanes)
         return Bill(stage, self._draw_pixel * plan.drawn.area)

@@ -107,11 +107,12 @@ class Reader:
 
     def known(self, tenant: str, looks: Sequence[Look]) -> int:
         """How many of the inputs, from the first, need not be read."""
-        places = range(len(looks))
-        keys = ((CONDITIONS, tenant, "read", tuple(looks[: place + 1])) for place in places)
-        return next(
-            (place for place, key in zip(places, keys, strict=True) if key not in self._memory), len(looks)
-        )
+        keys = [(CONDITIONS, tenant, "read", tuple(looks[: place + 1])) for place in range(len(looks))]
+        return self._memory.first(keys)
+
+    def said(self, tenant: str, looks: Sequence[Look], words: str) -> bool:
+        """Whether that prompt after those inputs need not be read."""
+        return (CONDITIONS, tenant, "said", tuple(looks), words) in self._memory
 
     def prompt(
         self, tenant: str, looks: Sequence[Look], chain: Sequence[Part], words: str, most: int | None = None
