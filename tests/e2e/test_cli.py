@@ -40,6 +40,18 @@ def test_generate_with_json_writes_one_object_and_nothing_else(served: Served, t
     assert done.stderr == ""
 
 
+def test_a_key_of_the_hosted_service_in_the_environment_is_for_servers_elsewhere(
+    served: Served, tmp_path: Path
+) -> None:
+    words = ("generate", "a red star", "--size", "512*512", "-o", str(tmp_path), "--data", str(served.data))
+    here = danqing(*words, DASHSCOPE_API_KEY="sk-of-the-hosted-service")
+    assert here.returncode == 0, here.stderr
+    elsewhere = danqing(*words, "--server", served.url, DASHSCOPE_API_KEY="sk-of-the-hosted-service")
+    assert elsewhere.returncode == 1
+    assert "key" in elsewhere.stderr
+    assert danqing(*words, "--server", served.url, DASHSCOPE_API_KEY=served.key).returncode == 0
+
+
 def test_no_picture_is_overwritten(served: Served, photo: Path, tmp_path: Path) -> None:
     words = ("edit", str(photo), "red", "-o", str(tmp_path), "--data", str(served.data))
     first, second = danqing(*words).stdout.strip(), danqing(*words).stdout.strip()

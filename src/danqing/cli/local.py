@@ -52,9 +52,7 @@ def reach(
 ) -> Iterator[Remote]:
     """A client of the named server, of the running local one, or of one started for this call. Raises CallFailed."""
     if server is not None:
-        if key is None:
-            raise CallFailed("a server elsewhere needs a key: --key, or DASHSCOPE_API_KEY in the environment")
-        yield Remote(server, key)
+        yield elsewhere(server, key)
         return
     folder = data or default_data()
     url = running(folder)
@@ -64,6 +62,15 @@ def reach(
     tell("no server is running: starting one for this call (`danqing serve` keeps one)")
     with started(folder) as url:
         yield Remote(url, key or own_key(folder))
+
+
+def elsewhere(server: str, key: str | None) -> Remote:
+    """A client of the named server. The key of the environment is for those alone: where it is set, it is nearly always
+    the hosted service's, which a server on this machine would refuse. Raises CallFailed where there is none."""
+    key = key or os.environ.get("DASHSCOPE_API_KEY")
+    if not key:
+        raise CallFailed("a server elsewhere needs a key: --key, or DASHSCOPE_API_KEY in the environment")
+    return Remote(server, key)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ ServerOption = Annotated[
 KeyOption = Annotated[
     str | None,
     typer.Option(
-        "--key", help="API key (on this machine: the command line's own)", envvar="DASHSCOPE_API_KEY"
+        "--key",
+        help="API key (default: on this machine the command line's own; elsewhere DASHSCOPE_API_KEY of the environment)",
     ),
 ]

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from danqing.cli.growing import onlooker, words
-from danqing.cli.local import own_key, running
+from danqing.cli.local import elsewhere, own_key, running
 from danqing.cli.options import DataOption, JsonOption, KeyOption, ServerOption
 from danqing.cli.refusal import refused
 from danqing.cli.remote import CallFailed, Event, Remote
@@ -57,9 +57,7 @@ def watch(
 def _remote(server: str | None, key: str | None, data: Path) -> Remote:
     """The server that has the job: it is not started for this. Raises CallFailed."""
     if server is not None:
-        if key is None:
-            raise CallFailed("a server elsewhere needs a key: --key, or DASHSCOPE_API_KEY in the environment")
-        return Remote(server, key)
+        return elsewhere(server, key)
     url = running(data)
     if url is None:
         raise CallFailed("no server is running with this data folder; name another with --server")
