@@ -4,10 +4,10 @@
 
 Cost: the bundled miniature at 256², no inputs; the engine thread's processor time for a preview (the clean latents of
 the step just taken, the map, the copy) over that of a step, medians of alternating pairs. At most four a second are
-made, and none unless somebody watches, so the share of an engine's time is smaller still. First preview: a real server,
-an asynchronous call that waits behind another, and a listener of its events; counted are the denoising steps that were
-done when the first preview was heard, by the events of the same stream. Fidelity: previews of finished latents against
-the decoded picture, reduced to their size. The last line is JSON.
+made, and none unless somebody watches, so the share of an engine's time is smaller still. First preview: a real
+server that draws at 256² too, an asynchronous call that waits behind another, and a listener of its events; counted
+are the denoising steps that were done when the first preview was heard, by the events of the same stream. Fidelity:
+previews of finished latents against the decoded picture, reduced to their size. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,6 +37,20 @@ from danqing.profiles.loader import Native, Preset
 
 SYNTHESIS = "/api/v1/services/aigc/text2image/image-synthesis"
 SIDE = 256
+PROFILE = """
+text = "The miniature, drawing larger than it was taught: what it draws does not matter here."
+[checkpoints.miniature]
+source = "{folder}"
+relation = "miniature"
+licence = "Apache-2.0"
+rewriter = "grammar"
+[checkpoints.miniature.native]
+canvas = "bucket"
+buckets = [[{side}, {side}]]
+[models."*"]
+checkpoint = "miniature"
+steps = 10
+"""
 PAIRS = 25
 CALLS = 5
 SCENES = 24
@@ -158,8 +172,11 @@ def measure() -> dict[str, float]:
         share = cost(family, finder)
         noise, explained = fidelity(family, finder)
     print(f"{kind}: previews of finished latents, {noise:.1f} dB, R² {explained:.3f}")
-    with serving(threads=1) as server:
-        firsts = [first_preview(server) for _ in range(CALLS)]
+    with TemporaryDirectory() as spare:
+        drawn = Path(spare) / "larger.toml"
+        drawn.write_text(PROFILE.format(folder=checkpoint_folder(None, Path(spare))[0], side=SIDE), "utf-8")
+        with serving(threads=1, settings={"DANQING_PROFILE": str(drawn)}) as server:
+            firsts = [first_preview(server) for _ in range(CALLS)]
     print(f"steps done when the first preview was heard: {firsts}")
     return {
         "preview_first_step": max(firsts),

@@ -300,7 +300,7 @@ def shared(place: Place, window: float) -> float:
     place = replace(place, inputs=dict.fromkeys(place.inputs, 0))  # to read three inputs is one long unit
     engine = place.engine("promise")
     engine.listen(lambda _: None)
-    for number in range(8):
+    for number in range(24):  # enough that neither runs out within the three windows
         engine.put(place.work(f"ann {number}", "middle", "ann"))
         engine.put(place.work(f"bob {number}", "long", "bob"))
     booked: list[tuple[float, str, float]] = []

@@ -145,13 +145,13 @@ def measure() -> Figures:
     found: dict[int, Figures] = {}
     with tempfile.TemporaryDirectory(prefix="danqing-bench-") as folder:
         data = Path(folder)
-        process, _, _ = _start(data, 1)
+        process, _, _ = _start(data, 1, {}, None)
         made = [sys.executable, "-m", "danqing.cli", "keys", "create", "bench", "--data", str(data)]
         key = subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
         _stop(process)
         for tasks in (FEW, MANY):
             names = fill(data, tasks)
-            process, url, _ = _start(data, 1)
+            process, url, _ = _start(data, 1, {}, None)
             try:
                 found[tasks] = ask(url, key, names)
             finally:

@@ -19,6 +19,6 @@ KeyOption = Annotated[
     str | None,
     typer.Option(
         "--key",
-        help="API key (default: on this machine the command line's own; elsewhere DASHSCOPE_API_KEY of the environment)",
+        help="API key (default: the command line's own; for --server, DASHSCOPE_API_KEY of the environment)",
     ),
 ]

@@ -119,7 +119,8 @@ class InOrder:
         One lane more makes the step longer, by less than a step of its own would take. All who are served before its
         job wait that much longer, its own job and all after it are spared the rest. So it joins while those who gain
         outweigh those who lose, and while the first one's time, stretched so for all that is left of it, keeps what
-        was promised."""
+        was promised. No other tenant gets more lanes than the first one's, who has had least: who has more stepping
+        would get more of every step, for good."""
         first = group[0]
         ranked = sorted(lanes, key=lambda lane: (self.urgency(lane, now), lane.arrived, lane.job))
         order = list(dict.fromkeys(lane.job for lane in ranked))
@@ -128,6 +129,8 @@ class InOrder:
                 continue
             if len(group) >= self.widest:
                 break
+            if one.tenant != first.tenant and _of(one.tenant, group) >= _of(first.tenant, group):
+                continue
             longer = self._length(first, len(group) + 1)
             more = longer - self._length(first, len(group))
             before = order.index(one.job)
@@ -148,6 +151,11 @@ class InOrder:
     def together(self, tokens: int, lanes: int) -> float:
         """See `Policy.together`."""
         return self.saturation.together(tokens, lanes)
+
+
+def _of(tenant: str, lanes: Sequence[Lane]) -> int:
+    """How many of the lanes are the tenant's."""
+    return sum(lane.tenant == tenant for lane in lanes)
 
 
 def _kept(lane: Lane, now: float, stretch: float) -> bool:

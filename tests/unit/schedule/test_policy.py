@@ -137,6 +137,18 @@ def test_a_batch_holds_no_more_tokens_than_a_device_takes_well() -> None:
     assert len(InOrder(by_rest, Saturation(half=1e6)).choose(crowd(1, 2, 3, tokens=4096), 0.0)) == 1
 
 
+def test_at_the_side_of_one_tenant_s_lane_no_other_tenant_gets_more() -> None:
+    """Else who has more lanes stepping would get more of every step, and the one who has had least stays behind."""
+    policy = InOrder(POLICIES["promise"], FULL_AT_36)
+    ann, *rest = crowd(1, 2, 3, 4, 5, 6, tokens=8)
+    mine = replace(ann, tenant="ann", spent=1.0)
+    others = [replace(lane, tenant="bob", spent=2.0) for lane in rest]
+    assert jobs(policy.choose([mine, *others], 0.0)) == ["0", "1"]
+    second = replace(others[0], tenant="ann", spent=1.0)
+    assert jobs(policy.choose([mine, second, *others[1:]], 0.0)) == ["0", "1", "2", "3"]
+    assert jobs(policy.choose([replace(lane, tenant="bob") for lane in (mine, *others)], 0.0)) != ["0", "1"]
+
+
 def test_company_breaks_no_promise() -> None:
     """The first job's rest is stretched by half by one at its side."""
     policy = InOrder(by_rest, Saturation(half=64))
