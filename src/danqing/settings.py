@@ -33,6 +33,11 @@ SHORT = {"HOST": ("server", "host"), "PORT": ("server", "port"), "PROFILE": ("en
 """Environment names that everybody expects, and the field each stands for."""
 
 
+def key_of_environment() -> str | None:
+    """The key that programs for the hosted service look for."""
+    return os.environ.get("DASHSCOPE_API_KEY")
+
+
 def default_data() -> Path:
     """The per-user data folder of this platform."""
     if sys.platform == "darwin":

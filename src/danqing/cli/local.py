@@ -19,7 +19,7 @@ from pathlib import Path
 
 from danqing.cli.operate import Operator, operator
 from danqing.cli.remote import CallFailed, Remote
-from danqing.settings import SERVER_NOTE, default_data
+from danqing.settings import SERVER_NOTE, default_data, key_of_environment
 
 START_SECONDS = 240.0
 POLL = 0.1
@@ -67,7 +67,7 @@ def reach(
 def elsewhere(server: str, key: str | None) -> Remote:
     """A client of the named server. The key of the environment is for those alone: where it is set, it is nearly always
     the hosted service's, which a server on this machine would refuse. Raises CallFailed where there is none."""
-    key = key or os.environ.get("DASHSCOPE_API_KEY")
+    key = key or key_of_environment()
     if not key:
         raise CallFailed("a server elsewhere needs a key: --key, or DASHSCOPE_API_KEY in the environment")
     return Remote(server, key)
