@@ -32,6 +32,7 @@ from danqing.engine.build import order_for
 from danqing.engine.families.contract import Family, plan
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.families.qwen_image_21 import QwenImage21
+from danqing.engine.heap import resident
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import Need, Room
 from danqing.engine.reach import need
@@ -50,15 +51,8 @@ STEPS = 2
 INPUT_AREA = 256 * 256
 
 
-def resident(name: str) -> int:
-    """Bytes by the name in /proc: VmRSS as of now, VmHWM at most since it was set back."""
-    with open("/proc/self/status", encoding="ascii") as lines:
-        told = dict(line.split(":", 1) for line in lines)
-    return int(told[name].split()[0]) * 1024
-
-
 def set_back() -> None:
-    """The most is counted from now on."""
+    """The most that is resident (VmHWM) is counted from now on."""
     Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 

@@ -54,7 +54,6 @@ from danqing.schedule.cost import Stage
 LANES, STEPS = 6, 8
 MIXED = ((40, 3), (4, 0), (8, 1), (4, 0), (40, 3), (4, 0), (8, 1), (4, 0))
 """Steps and inputs of the eight requests, in their order of arrival."""
-NAMES = ("n6_ratio", "n6_of_predicted", "mixed8_ratio", "mixed8_mean_time", "prefix_saved")
 CPU = torch.device("cpu")
 
 

@@ -37,12 +37,12 @@ class Heap:
         return True
 
 
-def resident() -> int:
-    """Bytes of main memory that this process has; 0 where the system does not tell."""
+def resident(name: str = "VmRSS") -> int:
+    """Bytes of main memory that this process has, or by another name in /proc; 0 where the system does not tell."""
     try:
         with _MEMORY.open(encoding="ascii") as lines:
             told = dict(line.split(":", 1) for line in lines)
-        return int(told["VmRSS"].split()[0]) * 1024
+        return int(told[name].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return 0
 

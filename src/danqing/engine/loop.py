@@ -304,10 +304,13 @@ class StepEngine:
         self._say(Started(running.token, steps, max(map(self.costs.patience, self._bills(running)))))
         return True
 
+    def _width(self, running: Running) -> int:
+        """How many of its pictures a step advances."""
+        return self.policy.width(running.family.tokens(running.plan), max(1, len(running.pictures)))
+
     def _bills(self, running: Running) -> list[Bill]:
         """One of each unit of its work, a step as wide as the policy makes it."""
-        family, made = running.family, running.plan
-        width = self.policy.width(family.tokens(made), max(1, len(running.pictures)))
+        family, made, width = running.family, running.plan, self._width(running)
         return [family.bill(made, stage, width if stage is Stage.STEP else 1) for stage in Stage]
 
     def _lanes(self, running: Running) -> list[Lane]:
@@ -345,8 +348,7 @@ class StepEngine:
     def _left(self, running: Running) -> float | None:
         """Predicted seconds of engine time until the job is finished, were it alone; None if nothing is known
         yet."""
-        family, made = running.family, running.plan
-        width = self.policy.width(family.tokens(made), max(1, len(running.pictures)))
+        family, made, width = running.family, running.plan, self._width(running)
         before = {Stage.ENCODE: [Stage.ENCODE, Stage.PREFILL], Stage.PREFILL: [Stage.PREFILL]}
         rest = [(family.bill(made, stage), 1.0) for stage in before.get(running.stage, [])]
         steps = running.steps * made.work.count - running.stepped

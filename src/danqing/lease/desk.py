@@ -82,10 +82,8 @@ class Hand:
     def unit(self) -> float:
         """Predicted seconds of the next unit of work; the most that one should take, or the whole cost, where nothing
         finer is known."""
-        known = self.left is not None
-        seconds = (
-            (self.left or 0.0) / max(1, self.steps - self.step) if known else max(self.cost, self.longest)
-        )
+        rest = max(1, self.steps - self.step)
+        seconds = max(self.cost, self.longest) if self.left is None else self.left / rest
         return min(seconds, self.run_seconds * _OF_RUN)
 
     def part(self) -> float:
@@ -405,7 +403,11 @@ class Desk:
         if not any(hand.worker == worker for hand in self._hands.values()):
             seat.moved = self._clock.monotonic()
         self._hands[lease.token] = Hand(
-            *(lease.job_id, lease.tenant, lease.brief, worker, lease.cost),
+            lease.job_id,
+            lease.tenant,
+            lease.brief,
+            worker,
+            cost=lease.cost,
             since=self._clock.monotonic(),
             priority=lease.priority,
             run_seconds=lease.run_seconds,

@@ -68,9 +68,8 @@ class Outlook:
         """Predicted seconds until the job's end; None where nobody can say."""
         if self._clock.monotonic() >= self._next:
             async with self._looking:
-                if (
-                    self._clock.monotonic() >= self._next
-                ):  # else somebody else has just looked for all who waited
+                # Else somebody else has just looked for all who waited.
+                if self._clock.monotonic() >= self._next:
                     await self._look()
         end = self._ends.get(job_id)
         now = self._clock.monotonic()

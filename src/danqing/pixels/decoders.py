@@ -202,6 +202,7 @@ class _Decoder:
         self._process = process
         self._sink = process.stdin
         self._source = process.stdout
+        self._ended = False
         self.pictures = 0
 
     @property
@@ -210,7 +211,8 @@ class _Decoder:
 
     @property
     def lives(self) -> bool:
-        return self._process.returncode is None
+        """Whether it runs and is meant to: the system may take a while to say that a killed process is gone."""
+        return not self._ended and self._process.returncode is None
 
     async def ready(self) -> None:
         """Wait until the process has confined itself."""
@@ -238,8 +240,9 @@ class _Decoder:
 
     async def end(self) -> None:
         """Kill the process, if it lives, and reap it."""
+        self._ended = True
         with contextlib.suppress(ProcessLookupError):
-            if self.lives:
+            if self._process.returncode is None:
                 self._process.kill()
         await self._process.wait()
         self._sink.close()

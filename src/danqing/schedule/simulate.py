@@ -257,9 +257,8 @@ class _Device:
     def _foretell(self, job: _Job) -> None:
         """As the engine does when a job begins."""
         name = str(job.place)
-        units = [one.unit for one in self.jobs.values()]
         self.outlook.look(
-            lambda: [Ahead(lane, unit) for lane, unit in zip(self._lanes(), units, strict=True)], until=name
+            lambda: [Ahead(lane, self.jobs[lane.job].unit) for lane in self._lanes()], until=name
         )
         job.promised = self.outlook.begin(name)
 
