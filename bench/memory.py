@@ -32,7 +32,7 @@ from danqing.engine.build import order_for
 from danqing.engine.families.contract import Family, plan
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.families.qwen_image_21 import QwenImage21
-from danqing.engine.heap import resident
+from danqing.engine.heap import keep_few_kernels, resident
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import Need, Room
 from danqing.engine.reach import need
@@ -125,6 +125,7 @@ def run(family: Family, works: list[Work]) -> tuple[int, float]:
 
 def measure(requests: int = 500) -> dict[str, float]:
     """The figures by name; a table on the way. Sets torch to one thread."""
+    keep_few_kernels()
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory() as spare:

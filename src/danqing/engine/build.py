@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from danqing.engine.calibration import keep, recalled
+from danqing.engine.heap import keep_few_kernels
 from danqing.engine.load import BadCheckpoint, Device, load_family, residence_of, spare_of
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
@@ -34,6 +35,7 @@ def open_engine(
     the device's speed is kept, `weights` the folder of pulled ones; each checkpoint may keep `remember` bytes of
     inputs and prompts, which works then have less, None for what suits the device; `lost` is called when only a new
     process helps. Raises BadCheckpoint, or ValueError for an unknown device or policy."""
+    keep_few_kernels()
     if threads is not None:
         torch.set_num_threads(threads)
     found = find_device(device)

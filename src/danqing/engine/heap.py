@@ -1,7 +1,8 @@
 """Main memory that was freed, but that the C library keeps for later: given back, so that it counts as free again.
 
 Works of many sizes leave holes between what stays, which fit no later work: after two hundred of them a process held
-half a gigabyte that nobody used, and that no model of memory knows. Knows no work and no device."""
+half a gigabyte that nobody used, and that no model of memory knows. And the compiled kernels of sizes that come once,
+which oneDNN keeps by the thousand: few are kept here. Knows no work and no device."""
 
 from __future__ import annotations
 
@@ -12,6 +13,10 @@ from pathlib import Path
 SPARE = 128 << 20
 """Bytes that a process may grow by before holes are looked for: that takes some 20 ms, and what is given back must be
 asked for again."""
+KERNELS = 256
+"""That oneDNN keeps compiled, those used last. A step of one size uses some ten, its autoencoder some thirty; of the
+thousand and more that it keeps by itself, works of ever other sizes had filled fifty megabytes within a hundred, and
+the holes between them more."""
 _MEMORY = Path("/proc/self/status")
 
 
@@ -35,6 +40,14 @@ class Heap:
         self._trim(0)
         self._known = resident()
         return True
+
+
+def keep_few_kernels() -> None:
+    """For this process, and only before it computes its first: who has named another number in
+    ONEDNN_PRIMITIVE_CACHE_CAPACITY, the name that oneDNN reads, keeps that."""
+    put = getattr(_library(), "setenv", None)
+    if put is not None:
+        put(b"ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS).encode(), 0)
 
 
 def resident(name: str = "VmRSS") -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 
 import pytest
 
@@ -29,3 +31,27 @@ def test_little_is_left_where_it_is() -> None:
     blocks = [b"x" * 100_000 for _ in range(100)]
     blocks.clear()
     assert not heap.give_back()
+
+
+MANY_SIZES = """
+import ctypes, sys, torch
+from danqing.engine.heap import keep_few_kernels, resident
+if sys.argv[1] == "few": keep_few_kernels()
+torch.set_num_threads(1)
+layer = torch.nn.Conv2d(64, 64, 3, padding=1)
+with torch.inference_mode():
+    layer(torch.zeros(1, 64, 16, 16))
+    before = resident()
+    for place in range(600):
+        layer(torch.zeros(1, 64, 16 + place % 24, 16 + place // 24))
+ctypes.CDLL(None).malloc_trim(0)
+print(resident() - before)
+"""
+
+
+def test_kernels_of_sizes_that_come_once_are_not_kept_for_ever() -> None:
+    few, all_of_them = (
+        int(subprocess.run([sys.executable, "-c", MANY_SIZES, kept], check=True, capture_output=True).stdout)
+        for kept in ("few", "all")
+    )
+    assert few < 0.7 * all_of_them
