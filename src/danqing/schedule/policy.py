@@ -224,8 +224,8 @@ def _due(lane: Lane, now: float) -> float:
 
 
 def _spared(first: Lane, lanes: Sequence[Lane], now: float) -> Lane:
-    """The shortest of the late jobs of the first one's tenant, if it is shorter than that one and all that are in time
-    still are when they come after it, the one due first first; else the first lane.
+    """The shortest of the late jobs of the first one's tenant, if it is shorter than that one and all that would be
+    done in time without it, the one due first first, still are when they come after it; else the first lane.
 
     Yielding costs a late job the whole time of those that it yields to, and is of use to them only where they are
     pressed. On paper this shortens the mean at load 0.85 by a tenth, and more is done in time, not less."""
@@ -240,12 +240,15 @@ def _spared(first: Lane, lanes: Sequence[Lane], now: float) -> Lane:
     if not behind:
         return first
     best = min(behind, key=lambda lane: (lane.left, lane.arrived, lane.job))
-    end = now + best.left
+    begin = now
     in_time = [lane for lane in mine.values() if now + lane.left <= _due(lane, now)]
     for lane in sorted(in_time, key=lambda lane: _due(lane, now)):
-        end += lane.left
-        if end > _due(lane, now):
+        end, due = begin + lane.left, _due(lane, now)
+        if end > due:
+            continue  # when its turn comes it is late itself, whoever goes first now
+        if end + best.left > due:
             return first
+        begin = end
     return best
 
 

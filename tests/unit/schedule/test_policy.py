@@ -83,6 +83,20 @@ def test_the_promise_that_can_be_kept_comes_first(lanes: list[Lane], now: float,
         assert InOrder(POLICIES["promise"], ALONE).choose(given, now)[0].job == first
 
 
+LONG = {"solo": 40.0, "left": 40.0}
+SHORT = {"arrived": 45.0, "solo": 2.0, "left": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("now", "first"), [(50, "short"), (77, "short"), (78.5, "long a")], ids=["of two", "just", "pressed"]
+)
+def test_a_late_job_yields_only_where_somebody_in_time_gains_by_it(now: float, first: str) -> None:
+    """Of two long ones the second will be late in any case: that is no reason to let a short one wait for both."""
+    lanes = [promised("long a", **LONG), promised("long b", **LONG), promised("short", **SHORT)]
+    for given in (lanes, lanes[::-1]):
+        assert InOrder(POLICIES["promise"], ALONE).choose(given, now)[0].job == first
+
+
 # lanes of several jobs in one step
 
 FULL_AT_36 = Saturation(half=36, most=512)
