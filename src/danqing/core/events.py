@@ -27,8 +27,6 @@ class Work:
     tenant: str = ""
     knobs: Mapping[str, Knob] = field(default_factory=no_knobs)
     cost: float = 0.0
-    deadline: float | None = None
-    """On the engine's monotonic clock, seconds; None for no deadline."""
     mask: Raster | None = None
     """Where the input at `edited` may change: one channel, of that input's size, 255 there and 0 elsewhere. Every
     other pixel comes out as the input has it, resampled to `size`."""

@@ -330,7 +330,6 @@ class StepEngine:
                 left=left,
                 tenant=work.tenant,
                 priority=work.priority,
-                deadline=work.deadline,
                 solo=running.seconds + left if left else 0.0,
                 spent=self.shares.of(work.tenant),
                 promised=running.promised,

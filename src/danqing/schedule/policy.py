@@ -28,7 +28,6 @@ class Lane:
     left: float
     """Predicted seconds until the lane's job is finished; 0 where nothing is known yet."""
     tenant: str = ""
-    deadline: float | None = None
     solo: float = 0.0
     """Predicted seconds of the whole job, were it alone from its arrival on; 0 where nothing is known yet."""
     priority: int = 0

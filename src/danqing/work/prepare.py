@@ -1,18 +1,16 @@
-"""A lease to a work for the engine: fetch the inputs, set the deadline. Knows no engine."""
+"""A lease to a work for the engine: fetch the inputs. Knows no engine."""
 
 from __future__ import annotations
 
 from danqing.core.events import Work
 from danqing.core.job import Lease
-from danqing.core.ports import Clock
 from danqing.core.raster import Raster
 from danqing.lease.client import LeaseClient
 
 
-async def prepare(lease: Lease, client: LeaseClient, clock: Clock) -> Work:
+async def prepare(lease: Lease, client: LeaseClient) -> Work:
     """The work, its inputs in order, and its mask; a raster named twice is fetched once. Raises TokenGone, ServerAway,
     Internal."""
-    deadline = clock.monotonic() + lease.run_seconds
     brief = lease.brief
     rasters: dict[str, Raster] = {}
     for digest in brief.rasters:
@@ -29,7 +27,6 @@ async def prepare(lease: Lease, client: LeaseClient, clock: Clock) -> Work:
         tenant=lease.tenant,
         knobs=brief.knobs,
         cost=lease.cost,
-        deadline=deadline,
         mask=rasters[brief.mask.digest] if brief.mask is not None else None,
         edited=brief.mask.of if brief.mask is not None else 0,
         priority=lease.priority,

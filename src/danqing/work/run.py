@@ -105,7 +105,7 @@ class Worker:
         token = making.lease.token
         try:
             try:
-                end = await self._paint(making, await prepare(making.lease, self._client, self._clock))
+                end = await self._paint(making, await prepare(making.lease, self._client))
             except (ServerAway, BadMessage, Fault) as fault:
                 self._engine.cancel(token)
                 end = refused(token, fault)

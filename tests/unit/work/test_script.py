@@ -83,7 +83,7 @@ class Show:
         self.engine, self.shelf, self.clock = ByHand(), Shelf(), VirtualClock()
         given = tuple(raster(f"input {place}") for place in range(inputs))
         brief = Brief("wan", "a fox", None, (), count, SIZE, seed=7)
-        self.work = Work("t", "wan", "a fox", None, given, count, SIZE, seed=7, tenant="acme", deadline=99.0)
+        self.work = Work("t", "wan", "a fox", None, given, count, SIZE, seed=7, tenant="acme")
         self.making = Making(Lease("t", "job", "acme", brief, 1, 0.0, 600.0), self.clock.monotonic())
         self.engine.listen(lambda event: self.making.hear(event) if self.making.hear else None)
         stage = Stage(self.engine, self.shelf, most, self.clock.monotonic)
@@ -106,7 +106,7 @@ async def test_each_picture_is_a_work_of_its_own_prompt_and_seed() -> None:
         ("t/1", "a fox runs", 8, 1),
         ("t/2", "a fox sleeps", 9, 1),
     ]
-    assert {(work.tenant, work.deadline, work.size) for work in works} == {("acme", 99.0, SIZE)}
+    assert {(work.tenant, work.size) for work in works} == {("acme", SIZE)}
     end = await show.end
     assert (end.token, end.outcome, end.seconds, end.made) == ("t", Outcome.SUCCEEDED, 3.0, None)
     assert end.texts == (Text(0, "Once."), Text(1, "Then."))

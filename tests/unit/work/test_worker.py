@@ -66,7 +66,6 @@ async def test_a_job_becomes_its_pictures(place: Place) -> None:
     assert engine.started[0].inputs == inputs
     assert engine.started[0].tenant == TENANT
     assert engine.started[0].priority == -2
-    assert engine.started[0].deadline is not None
     progress = place.desk.board.get(job_id)
     assert progress is not None
     assert (progress.images, progress.outcome) == (3, Outcome.SUCCEEDED)
