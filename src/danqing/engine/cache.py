@@ -93,6 +93,8 @@ class Memory:
         self._down = down or _to_host
         self._up = up or (lambda tensor: tensor.to(device, copy=True))
         self._counts: Counter[str] = Counter()
+        self.changes = 0
+        """How often something was kept, moved or forgotten."""
 
     def __contains__(self, key: Key) -> bool:
         return key in self._near or key in self._far
@@ -142,12 +144,14 @@ class Memory:
         return each(value, _tight)  # type: ignore[no-any-return]
 
     def _place(self, key: Key, value: Any, size: int) -> None:
+        self.changes += 1
         for gone, what in self._near.put(key, value, size):
             if weight(what) <= self._far.limit:
                 self._far.put(gone, each(what, self._down), weight(what))
 
     def forget(self, tenant: str | None = None) -> None:
         """Remember nothing of that tenant's any more, the second member of its keys; nothing at all without one."""
+        self.changes += 1
         for shelf in (self._near, self._far):
             for key in shelf:
                 if tenant is None or key[1] == tenant:

@@ -310,8 +310,8 @@ class StepEngine:
 
     def _bills(self, running: Running) -> list[Bill]:
         """One of each unit of its work, a step as wide as the policy makes it."""
-        family, made, width = running.family, running.plan, self._width(running)
-        return [family.bill(made, stage, width if stage is Stage.STEP else 1) for stage in Stage]
+        width = self._width(running)
+        return [running.bill(stage, width if stage is Stage.STEP else 1) for stage in Stage]
 
     def _lanes(self, running: Running) -> list[Lane]:
         left = self._left(running) or 0.0
@@ -347,12 +347,12 @@ class StepEngine:
     def _left(self, running: Running) -> float | None:
         """Predicted seconds of engine time until the job is finished, were it alone; None if nothing is known
         yet."""
-        family, made, width = running.family, running.plan, self._width(running)
+        width = self._width(running)
         before = {Stage.ENCODE: [Stage.ENCODE, Stage.PREFILL], Stage.PREFILL: [Stage.PREFILL]}
-        rest = [(family.bill(made, stage), 1.0) for stage in before.get(running.stage, [])]
-        steps = running.steps * made.work.count - running.stepped
-        rest.append((family.bill(made, Stage.STEP, width), steps / width))
-        rest.append((family.bill(made, Stage.DECODE), float(len(running.pictures))))
+        rest = [(running.bill(stage), 1.0) for stage in before.get(running.stage, [])]
+        steps = running.steps * running.plan.work.count - running.stepped
+        rest.append((running.bill(Stage.STEP, width), steps / width))
+        rest.append((running.bill(Stage.DECODE), float(len(running.pictures))))
         seconds = [(self.costs.seconds(bill), times) for bill, times in rest]
         if any(one is None for one, _ in seconds):
             return None
@@ -398,7 +398,7 @@ class StepEngine:
             return False
         lanes = sum(len(pictures) for _, pictures in parts)
         self._figures.unit(Stage.STEP, lanes, took)
-        bills = [job.family.bill(job.plan, Stage.STEP, len(pictures)) for job, pictures in parts]
+        bills = [job.bill(Stage.STEP, len(pictures)) for job, pictures in parts]
         whole = Bill(Stage.STEP, sum(bill.flops for bill in bills))
         predicted = self.costs.seconds(whole)
         self.costs.learn(whole, took)
@@ -486,14 +486,14 @@ class StepEngine:
         family, made = running.family, running.plan
         if running.stage is Stage.STEP and pictures[0].done < running.steps:
             self._step([(running, pictures)])
-            return family.bill(made, Stage.STEP, len(pictures)), None
+            return running.bill(Stage.STEP, len(pictures)), None
         if running.stage is Stage.STEP:
             picture = pictures[0]
             raster = finished(family.decode(made, picture.lane), made.work)
             running.pictures.remove(picture)
-            return family.bill(made, Stage.DECODE), ImageReady(running.token, picture.index, raster)
+            return running.bill(Stage.DECODE), ImageReady(running.token, picture.index, raster)
         # Billed before it is done: afterwards the family may remember the inputs, and charge less.
-        bill = family.bill(made, running.stage)
+        bill = running.bill(running.stage)
         if running.stage is Stage.ENCODE:
             running.conditions, running.stage = family.encode(made), Stage.PREFILL
         else:

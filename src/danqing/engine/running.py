@@ -7,7 +7,7 @@ from typing import Any
 
 from danqing.core.job import Contract, Quality
 from danqing.engine.families.contract import Family, Plan
-from danqing.schedule.cost import Stage
+from danqing.schedule.cost import Bill, Stage
 
 
 @dataclass(slots=True)
@@ -47,12 +47,25 @@ class Running:
     """See `Lane.promised`."""
     told: float | None = None
     """The end that was foretold last, on the engine's clock."""
+    _bills: dict[tuple[Stage, int, int], Bill] = field(default_factory=dict)
 
     @property
     def quality(self) -> Quality:
         """How its pictures are made."""
         contract = Contract.NARROWED if self.narrowed else Contract.EXACT
         return Quality(contract, self.checkpoint, self.plan.preset, self.steps)
+
+    def bill(self, stage: Stage, lanes: int = 1) -> Bill:
+        """See `Family.bill`; asked for again when it may have changed, as every job's is looked up before every step of
+        any."""
+        known = stage in {Stage.ENCODE, Stage.PREFILL} and self.family.changes
+        if (stage, lanes, known) not in self._bills:
+            # What held before does so no more.
+            self._bills = {
+                key: bill for key, bill in self._bills.items() if key[0] is not stage or key[1] != lanes
+            }
+            self._bills[stage, lanes, known] = self.family.bill(self.plan, stage, lanes)
+        return self._bills[stage, lanes, known]
 
     @property
     def token(self) -> str:

@@ -113,7 +113,12 @@ class Family(Protocol):
         ...
 
     def bill(self, plan: Plan, stage: Stage, lanes: int = 1) -> Bill:
-        """What one unit of that stage costs."""
+        """What one unit of that stage costs: by the plan, and before the first step by what is remembered."""
+        ...
+
+    @property
+    def changes(self) -> int:
+        """How often what is remembered has changed: until it does again, bills hold."""
         ...
 
     def passing(self, plan: Plan) -> int:

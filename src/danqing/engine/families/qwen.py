@@ -173,6 +173,11 @@ class Painter(ABC, Generic[P]):
         """See `Family.bill`."""
         return self._costs.bill(plan, stage, lanes, self._known(plan, stage))
 
+    @property
+    def changes(self) -> int:
+        """See `Family.changes`."""
+        return self._memory.changes
+
     def _known(self, plan: Plan, stage: Stage) -> Known:
         """What a stage finds remembered. Of prefilling a family says it itself, if it remembers any of it."""
         if stage is not Stage.ENCODE:
