@@ -5,7 +5,7 @@
 Cost: the bundled miniature at 256², no inputs; the engine thread's processor time for a preview (the clean latents of
 the step just taken, the map, the copy) over that of a step, medians of alternating pairs. At most four a second are
 made, and none unless somebody watches, so the share of an engine's time is smaller still. First preview: a real
-server that draws at 256² too, an asynchronous call that waits behind another, and a listener of its events; counted
+server that draws at 256² too, an asynchronous call that waits behind others, and a listener of its events; counted
 are the denoising steps that were done when the first preview was heard, by the events of the same stream. Fidelity:
 previews of finished latents against the decoded picture, reduced to their size. The last line is JSON.
 """
@@ -142,8 +142,10 @@ def submit(server: Served, count: int) -> str:
 
 
 def first_preview(server: Served) -> int:
-    """Steps that were done when the first preview of a job was heard."""
-    submit(server, 4)
+    """Steps that were done when the first preview of a job was heard. It comes after others of its kind: one larger
+    than it would be passed by, and its steps begin before anybody listens."""
+    for _ in range(3):
+        submit(server, 1)
     headers = {"Authorization": f"Bearer {server.key}"}
     request = urllib.request.Request(
         f"{server.url}/danqing/v1/jobs/{submit(server, 1)}/events", headers=headers
