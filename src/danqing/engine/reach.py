@@ -52,15 +52,20 @@ def _most_inputs(profile: Profile, families: Mapping[str, Family], name: str) ->
 
 
 def _span(family: Family, preset: Preset, native: Native, inputs: int, room: Room) -> Span:
-    """By the shortest prompt that there is: whoever says more needs more."""
+    """By the shortest prompt that there is: whoever says more needs more. Inputs that are read at an area of their own
+    weigh the same whatever is drawn: what rounding does to them is no part of the drawn area, but of the need."""
+    rounded = _ROUNDED if inputs and native.input_area else 0.0
 
-    def fits(steps: int) -> bool:
-        size = Size(steps * STEP, steps * STEP)
-        work = Work("", "", "", None, (_DOT,) * inputs, 1, size, 0)
-        return room.ever(need(family, plan(work, preset, native)))
+    def largest(share: float) -> int:
+        """The largest square, in steps, of whose need that share fits."""
+        low, high = 0, MOST + 1
+        while high - low > 1:
+            tried = (low + high) // 2
+            work = Work("", "", "", None, (_DOT,) * inputs, 1, Size(tried * STEP, tried * STEP), 0)
+            wanted = need(family, plan(work, preset, native))
+            part = Need(int(share * wanted.lasting), int(share * wanted.passing))
+            low, high = (tried, high) if room.ever(part) else (low, tried)
+        return low
 
-    low, high = 0, MOST + 1
-    while high - low > 1:
-        tried = (low + high) // 2
-        low, high = (tried, high) if fits(tried) else (low, tried)
-    return int((low * STEP) ** 2 * (1 - _ROUNDED)), int((high * STEP) ** 2 * (1 + _ROUNDED))
+    fits, never = largest(1 + rounded), largest(1 - rounded) + 1
+    return int((fits * STEP) ** 2 * (1 - _ROUNDED)), int((never * STEP) ** 2 * (1 + _ROUNDED))

@@ -110,6 +110,8 @@ class Costs:
         """`memory` is the weight of the newest measurement against all before."""
         self._memory = memory
         self._rates: dict[tuple[Stage, int], float] = {}
+        self._told: dict[tuple[Stage, float], float | None] = {}
+        """What was predicted since the last measurement: all jobs are priced before every step, many of them alike."""
         self._error: float | None = None
         self.slowest = SLOWEST["cpu"]
         """What is taken of a device before it was measured, where a guess must not be too short."""
@@ -131,6 +133,7 @@ class Costs:
         known = self._rates.get(key)
         # Rates are averaged as times are (harmonically), so one slow outlier weighs as it delays.
         self._rates[key] = rate if known is None else 1 / ((1 - self._memory) / known + self._memory / rate)
+        self._told.clear()
 
     @property
     def error(self) -> float | None:
@@ -147,10 +150,17 @@ class Costs:
             if not 0 < rate < math.inf:
                 raise ValueError(f"no throughput: {rate}")
             self._rates[stage, size] = rate
+        self._told.clear()
 
     def seconds(self, bill: Bill) -> float | None:
         """Predicted seconds: by the nearest size of that stage, else by the slowest other stage; None if
         nothing was ever measured."""
+        asked = (bill.stage, bill.flops)
+        if asked not in self._told:
+            self._told[asked] = self._predicted(bill)
+        return self._told[asked]
+
+    def _predicted(self, bill: Bill) -> float | None:
         if bill.flops <= 0:
             return 0.0
         size = self._bin(bill)
