@@ -127,12 +127,12 @@ def reduced(family: QwenImage21, made: Plan, latents: torch.Tensor, small: Raste
     return np.asarray(white.resize((small.size.width, small.size.height), Image.Resampling.BOX), float)
 
 
-def submit(server: Served, count: int) -> str:
+def submit(server: Served) -> str:
     """An asynchronous call; its task."""
     body = {
         "model": "wan2.2-t2i-flash",
         "input": {"prompt": "a red star on a beach"},
-        "parameters": {"n": count, "size": "512*512", "seed": 1},
+        "parameters": {"n": 1, "size": "512*512", "seed": 1},
     }
     headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
     headers["X-DashScope-Async"] = "enable"
@@ -145,11 +145,9 @@ def first_preview(server: Served) -> int:
     """Steps that were done when the first preview of a job was heard. It comes after others of its kind: one larger
     than it would be passed by, and its steps begin before anybody listens."""
     for _ in range(3):
-        submit(server, 1)
+        submit(server)
     headers = {"Authorization": f"Bearer {server.key}"}
-    request = urllib.request.Request(
-        f"{server.url}/danqing/v1/jobs/{submit(server, 1)}/events", headers=headers
-    )
+    request = urllib.request.Request(f"{server.url}/danqing/v1/jobs/{submit(server)}/events", headers=headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         name, done, first = "", 0, 0
         for line in answer:

@@ -61,17 +61,17 @@ class Watch:
     def __init__(self) -> None:
         self._skipped = self._told = 0.0
         self._looks = deque((_stint() for _ in range(200)), maxlen=5)
-        self._usual = statistics.median(self._looks)
+        self._usual, self._pace = statistics.median(self._looks), 1.0
         self._since = time.thread_time()
 
     def __call__(self) -> float:
-        pace = self._usual / statistics.median(self._looks)
         gone = time.thread_time() - self._since
         if gone > LOOK_EVERY:
-            self._told += gone * pace
+            self._told += gone * self._pace
             self._looks.append(_stint())
+            self._pace = self._usual / statistics.median(self._looks)
             gone, self._since = 0.0, time.thread_time()
-        return self._told + gone * pace + self._skipped
+        return self._told + gone * self._pace + self._skipped
 
     def until(self, moment: float) -> None:
         self._skipped += max(0.0, moment - self())
