@@ -38,7 +38,8 @@ from danqing.schedule.policy import PROMISE
 from danqing.schedule.simulate import Request, simulate
 from tests.support.tiny import tiny_checkpoint
 
-SIDE = 64
+SIZE = {"timed": Size(256, 256), "paced": Size(64, 64)}
+"""Of pictures. On a clock that runs, steps of 3 ms: of one of 1 ms, choosing among a dozen jobs is a tenth."""
 LOAD = 0.70
 SEED = 20261121
 UNITS = {"short": (0.6, 1.0, 0), "middle": (0.3, 20.0, 0), "long": (0.1, 55.0, 3)}
@@ -164,9 +165,10 @@ class Place:
     inputs: dict[str, int] = field(default_factory=dict)
     costs: Costs = field(default_factory=Costs)
     watch: Watch = field(default_factory=Watch)
+    size: Size = SIZE["timed"]
 
     def picture(self, place: int) -> Raster:
-        return Raster(Size(SIDE, SIDE), 3, random.Random(place).randbytes(SIDE * SIDE * 3))
+        return Raster(self.size, 3, random.Random(place).randbytes(self.size.width * self.size.height * 3))
 
     def engine(self, policy: str) -> StepEngine:
         kept = Checkpoint("one", "", Native(), Relation.MINIATURE, "")
@@ -184,7 +186,7 @@ class Place:
 
     def work(self, token: str, kind: str, tenant: str = "") -> Work:
         given = tuple(self.picture(place) for place in range(self.inputs[kind]))
-        return Work(token, kind, f"a red cat {token}", None, given, 1, Size(SIDE, SIDE), 1, tenant=tenant)
+        return Work(token, kind, f"a red cat {token}", None, given, 1, self.size, 1, tenant=tenant)
 
     def play(self, policy: str, asked: Sequence[Sent]) -> list[Sent]:
         """Send them as they come; answers them with what became of them."""
@@ -399,7 +401,7 @@ def measure(*, requests: int = 300, told: int = 200) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as spare:
         folder, watch = tiny_checkpoint(Path(spare)), Paced()
         place = Place(QwenImage21(folder, torch.device("cpu"), torch.float32))
-        slow = Place(PacedFamily(folder, watch), watch=watch)
+        slow = Place(PacedFamily(folder, watch), watch=watch, size=SIZE["paced"])
     figures = mixed(fitted(place), requests)
     print("on a clock on which every unit takes what it should, give or take a hundredth:")
     return figures | foretold(fitted(slow), told) | fair(slow, 60.0)

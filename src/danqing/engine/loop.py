@@ -347,16 +347,13 @@ class StepEngine:
     def _left(self, running: Running) -> float | None:
         """Predicted seconds of engine time until the job is finished, were it alone; None if nothing is known
         yet."""
-        width = self._width(running)
-        before = {Stage.ENCODE: [Stage.ENCODE, Stage.PREFILL], Stage.PREFILL: [Stage.PREFILL]}
-        rest = [(running.bill(stage), 1.0) for stage in before.get(running.stage, [])]
-        steps = running.steps * running.plan.work.count - running.stepped
-        rest.append((running.bill(Stage.STEP, width), steps / width))
-        rest.append((running.bill(Stage.DECODE), float(len(running.pictures))))
-        seconds = [(self.costs.seconds(bill), times) for bill, times in rest]
-        if any(one is None for one, _ in seconds):
-            return None
-        return sum((one or 0.0) * times for one, times in seconds)
+        seconds = 0.0
+        for bill, times in running.rest(self._width(running)):
+            one = self.costs.seconds(bill)
+            if one is None:
+                return None
+            seconds += one * times
+        return seconds
 
     def _parts(self, chosen: Sequence[Lane]) -> list[Part]:
         """The pictures of the lanes, job by job."""

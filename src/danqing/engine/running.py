@@ -47,7 +47,8 @@ class Running:
     """See `Lane.promised`."""
     told: float | None = None
     """The end that was foretold last, on the engine's clock."""
-    _bills: dict[tuple[Stage, int, int], Bill] = field(default_factory=dict)
+    _rest: tuple[tuple[Bill, float], ...] = ()
+    _rest_at: tuple[Stage, int, int, int] | None = None
 
     @property
     def quality(self) -> Quality:
@@ -56,16 +57,23 @@ class Running:
         return Quality(contract, self.checkpoint, self.plan.preset, self.steps)
 
     def bill(self, stage: Stage, lanes: int = 1) -> Bill:
-        """See `Family.bill`; asked for again when it may have changed, as every job's is looked up before every step of
-        any."""
-        known = stage in {Stage.ENCODE, Stage.PREFILL} and self.family.changes
-        if (stage, lanes, known) not in self._bills:
-            # What held before does so no more.
-            self._bills = {
-                key: bill for key, bill in self._bills.items() if key[0] is not stage or key[1] != lanes
-            }
-            self._bills[stage, lanes, known] = self.family.bill(self.plan, stage, lanes)
-        return self._bills[stage, lanes, known]
+        """See `Family.bill`."""
+        return self.family.bill(self.plan, stage, lanes)
+
+    def rest(self, width: int) -> tuple[tuple[Bill, float], ...]:
+        """The units that are still to come, and how many of each; `width` pictures go through a step together. Counted
+        anew only when it may have changed: every job's is asked for before every step of any."""
+        at = (self.stage, self.stepped, len(self.pictures), self.family.changes)
+        if at != self._rest_at:
+            before = {Stage.ENCODE: [Stage.ENCODE, Stage.PREFILL], Stage.PREFILL: [Stage.PREFILL]}
+            steps = self.steps * self.plan.work.count - self.stepped
+            self._rest = (
+                *((self.bill(stage), 1.0) for stage in before.get(self.stage, [])),
+                (self.bill(Stage.STEP, width), steps / width),
+                (self.bill(Stage.DECODE), float(len(self.pictures))),
+            )
+            self._rest_at = at
+        return self._rest
 
     @property
     def token(self) -> str:

@@ -110,8 +110,9 @@ class Costs:
         """`memory` is the weight of the newest measurement against all before."""
         self._memory = memory
         self._rates: dict[tuple[Stage, int], float] = {}
-        self._told: dict[tuple[Stage, float], float | None] = {}
-        """What was predicted since the last measurement: all jobs are priced before every step, many of them alike."""
+        self._told: dict[Stage, dict[float, float]] = {}
+        """What was predicted of a measured stage since its last measurement, by FLOP: all jobs are priced before every
+        step, many of them alike."""
         self._error: float | None = None
         self.slowest = SLOWEST["cpu"]
         """What is taken of a device before it was measured, where a guess must not be too short."""
@@ -133,7 +134,7 @@ class Costs:
         known = self._rates.get(key)
         # Rates are averaged as times are (harmonically), so one slow outlier weighs as it delays.
         self._rates[key] = rate if known is None else 1 / ((1 - self._memory) / known + self._memory / rate)
-        self._told.clear()
+        self._told[bill.stage] = {}
 
     @property
     def error(self) -> float | None:
@@ -150,29 +151,30 @@ class Costs:
             if not 0 < rate < math.inf:
                 raise ValueError(f"no throughput: {rate}")
             self._rates[stage, size] = rate
-        self._told.clear()
+            self._told[stage] = {}
 
     def seconds(self, bill: Bill) -> float | None:
         """Predicted seconds: by the nearest size of that stage, else by the slowest other stage; None if
         nothing was ever measured."""
-        asked = (bill.stage, bill.flops)
-        if asked not in self._told:
-            self._told[asked] = self._predicted(bill)
-        return self._told[asked]
-
-    def _predicted(self, bill: Bill) -> float | None:
         if bill.flops <= 0:
             return 0.0
+        told = self._told.get(bill.stage)
+        if told is None:
+            return bill.flops / min(self._rates.values()) if self._rates else None
+        if bill.flops not in told:
+            told[bill.flops] = self._predicted(bill)
+        return told[bill.flops]
+
+    def _predicted(self, bill: Bill) -> float:
+        """Of a stage that was measured."""
         size = self._bin(bill)
         same = [(abs(key[1] - size), rate) for key, rate in self._rates.items() if key[0] == bill.stage]
-        if same:
-            return bill.flops / min(same)[1]
-        return bill.flops / min(self._rates.values()) if self._rates else None
+        return bill.flops / min(same)[1]
 
     def patience(self, bill: Bill) -> float:
         """Seconds after which a unit should have ended: as predicted from others of its stage, else at the slowest
         speed that was seen or is taken for possible. Unlike `seconds`, always some."""
-        known = self.seconds(bill) if any(stage is bill.stage for stage, _ in self._rates) else None
+        known = self.seconds(bill) if bill.stage in self._told else None
         return bill.flops / min([self.slowest, *self._rates.values()]) if known is None else known
 
     @staticmethod
