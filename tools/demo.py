@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".demo"
 DATA = PLACE / "data"
 MODELS = {0: "qwen-image-2.0", 1: "qwen-image-edit-plus", 3: "qwen-image-edit-max"}
+LANGUAGES = {"en": "English", "zh": "Chinese"}
 DANQING = [sys.executable, "-m", "danqing.cli"]
 
 
@@ -130,7 +131,8 @@ def row(made: Made) -> Row:
     outputs = [Image.open(path).convert("RGB") for path in made.files]
     width, height = made.case.case.size
     note = f"{made.model}, {width}×{height} (drawn at about 128×128, scaled up), {made.seconds:.1f} s"
-    return Row(made.case.case.instruction, f"({made.case.name}, asked in Chinese)", inputs, outputs, note)
+    plain = f"({made.case.name}, asked in {LANGUAGES[made.case.case.language]})"
+    return Row(made.case.case.instruction, plain, inputs, outputs, note)
 
 
 def main() -> int:

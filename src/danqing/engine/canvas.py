@@ -11,12 +11,11 @@ from danqing.core.raster import Raster, Size
 from danqing.profiles.loader import Canvas, Native
 
 
-def drawn_size(native: Native, asked: Size, *, editing: bool) -> Size:
+def drawn_size(native: Native, asked: Size) -> Size:
     """The size to draw at for a picture of the asked size: the bucket of the nearest aspect, or every side rounded
     up to the checkpoint's multiple."""
     if native.canvas is Canvas.BUCKET:
-        taught = native.edit_buckets if editing and native.edit_buckets else native.buckets
-        return nearest_bucket(taught, asked)
+        return nearest_bucket(native.buckets, asked)
     up = native.multiple
     return Size(math.ceil(asked.width / up) * up, math.ceil(asked.height / up) * up)
 
@@ -27,7 +26,7 @@ def input_size(native: Native, given: Size, drawn: Size) -> Size:
     drawn picture's area (2.1) or a fixed one (1.x) in the input's own aspect, each side rounded to a multiple of 32
     (`calculate_dimensions` there)."""
     if native.canvas is Canvas.BUCKET:
-        return nearest_bucket(native.edit_buckets or native.buckets, given) if native.mixed_inputs else drawn
+        return nearest_bucket(native.buckets, given) if native.mixed_inputs else drawn
     return of_area(native.input_area or drawn.area, given.ratio)
 
 

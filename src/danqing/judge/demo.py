@@ -1,6 +1,6 @@
 """The fixed cases the demonstration sends to a running service, and the verdict on what comes back.
 
-Simple scenes at sizes a person would send, chosen among what the bundled miniature answers whatever the noise: a
+Held-out scenes at sizes a person would send, chosen among what the bundled miniature answers whatever the noise: a
 demonstration shows the service at work, `bench/eval.py` says how often the model is right. Knows no network: somebody
 else carries the pictures.
 """
@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danqing.judge import words
-from danqing.judge.draw import render
-from danqing.judge.scenes import Case, Plan, draw_case
+from danqing.judge.scenes import Case, draw_case
 from danqing.judge.score import judge
-from danqing.judge.world import Scene, Thing
 
 __all__ = ["DemoCase", "demo_cases", "judge"]
 
@@ -27,30 +24,23 @@ class DemoCase:
     count: int = 1
 
 
-def _three(side: int) -> Case:
-    """The heart of image 2 comes into image 1, before the background of image 3."""
-    circle, heart = Thing("circle", "black", "right"), Thing("heart", "red", "centre")
-    moved = Thing("heart", "red", "bottom")
-    befores = (Scene("snow", (circle,)), Scene("beach", (heart,)), Scene("grass"))
-    slots = {"thing": words.thing(heart), "on": words.PLACE[moved.place].on}
-    plan = Plan(befores, Scene("grass", (circle, moved)), slots)
-    return Case(
-        task="fusion_three",
-        language="zh",
-        seed=0,
-        instruction=words.say("fusion_three", 0, "zh", slots),
-        inputs=tuple(render(scene, side, side) for scene in befores),
-        truth=render(plan.after, side, side),
-        plan=plan,
-    )
+_SQUARE, _WIDE = (1024, 1024), (1664, 928)
+_ASKED = (
+    ("three pictures into one, twice", "fusion_headline", 3, "zh", _SQUARE, 2),
+    ("text to image", "text_to_image", 9, "en", _WIDE, 1),
+    ("replace a thing", "replace", 3, "zh", _SQUARE, 1),
+    ("a thing and a background of others", "fusion_three", 0, "en", _SQUARE, 1),
+    ("a print on a bag", "goods", 4, "zh", _SQUARE, 1),
+    ("another view", "viewpoint", 5, "zh", _SQUARE, 1),
+    ("the material of a sign", "sign_material", 0, "en", _SQUARE, 1),
+    ("an old picture", "restore", 2, "en", _SQUARE, 1),
+)
+"""Name, task, held-out seed, language, size, and how many pictures."""
 
 
 def demo_cases() -> tuple[DemoCase, ...]:
-    """All of them, drawn."""
-    drawn = draw_case("text_to_image", 74, "zh", size=(512, 512), least=1, most=1)
-    edited = draw_case("recolour", 162, "zh", size=(512, 512), least=1, most=1)
-    return (
-        DemoCase("text to image", drawn),
-        DemoCase("edit one picture", edited),
-        DemoCase("three pictures into one, twice", _three(1024), 2),
+    """All of them, drawn; the documentation's own first example, three pictures into one, goes first."""
+    return tuple(
+        DemoCase(name, draw_case(task, seed, language, size=size), count)
+        for name, task, seed, language, size, count in _ASKED
     )

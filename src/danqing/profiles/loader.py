@@ -66,22 +66,20 @@ class BadProfile(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """The sizes a checkpoint draws at. `buckets` are the (width, height) it was taught, `edit_buckets` those it was
-    taught with input pictures (the same, if empty); sides of any drawn size are multiples of `multiple`. With
-    `mixed_inputs` a bucketed checkpoint was taught inputs whose sizes differ from the drawn one. `input_area` is how
-    many pixels are read of every input, where that does not follow the drawn size."""
+    """The sizes a checkpoint draws at. `buckets` are the (width, height) it was taught; sides of any drawn size are
+    multiples of `multiple`. With `mixed_inputs` a bucketed checkpoint was taught inputs whose sizes differ from the
+    drawn one. `input_area` is how many pixels are read of every input, where that does not follow the drawn size."""
 
     canvas: Canvas = Canvas.FOLLOW
     multiple: int = 32
     buckets: tuple[tuple[int, int], ...] = ()
-    edit_buckets: tuple[tuple[int, int], ...] = ()
     mixed_inputs: bool = False
     input_area: int | None = None
 
     def __post_init__(self) -> None:
         if (self.canvas is Canvas.BUCKET) != bool(self.buckets):
             raise ValueError("buckets are listed for the bucket canvas, and for no other")
-        for side in (side for bucket in (*self.buckets, *self.edit_buckets) for side in bucket):
+        for side in (side for bucket in self.buckets for side in bucket):
             if side < 1 or side % self.multiple:
                 raise ValueError(f"a side of {side} is not a multiple of {self.multiple}")
 
@@ -289,8 +287,8 @@ def _table(raw: dict[str, Any], key: str) -> dict[str, Any]:
 def _checkpoint(name: str, table: dict[str, Any]) -> Checkpoint:
     native = dict(table.get("native", {}))
     try:
-        for key in {"buckets", "edit_buckets"} & native.keys():
-            native[key] = tuple((int(width), int(height)) for width, height in native[key])
+        if "buckets" in native:
+            native["buckets"] = tuple((int(width), int(height)) for width, height in native["buckets"])
         native["canvas"] = Canvas(native.get("canvas", Canvas.FOLLOW))
         relation = Relation(table.get("relation", "missing"))
         rewriter = Rewriting(table.get("rewriter", Rewriting.ENCODER))

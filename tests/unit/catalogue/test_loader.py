@@ -8,6 +8,7 @@ import pytest
 
 from danqing.catalogue.loader import CatalogueError, counted, load, read
 from danqing.core.raster import Size
+from danqing.judge.words import PHRASES
 from danqing.wire.dashscope.refusals import TEXTS
 
 SMALL = """
@@ -156,3 +157,13 @@ def test_how_many_pictures_a_model_makes_unasked_is_the_installations_to_say() -
 def test_a_number_that_a_model_does_not_make_stops_the_start(name: str, count: int) -> None:
     with pytest.raises(CatalogueError, match=name):
         counted(load(), {name: count})
+
+
+@pytest.mark.parametrize(
+    ("function", "task"),
+    [("colorization", "colourise"), ("doodle", "sketch"), ("super_resolution", "enhance")],
+)
+def test_functions_speak_to_the_miniature_in_sentences_it_was_taught(function: str, task: str) -> None:
+    said = load()["wanx2.1-imageedit"].functions[function].instruction
+    for language in ("en", "zh"):
+        assert any(phrase.startswith(said[language].strip()) for phrase in PHRASES[task][language])

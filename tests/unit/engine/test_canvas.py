@@ -13,26 +13,27 @@ MINIATURE = load_profile("miniature").checkpoints["miniature"].native
 
 
 @pytest.mark.parametrize(
-    ("asked", "drawn", "edited"),
+    ("asked", "drawn"),
     [
-        ((1024, 1024), (128, 128), (128, 128)),
-        ((512, 512), (128, 128), (128, 128)),
-        ((1664, 928), (160, 96), (160, 96)),
-        ((928, 1664), (96, 160), (96, 160)),
-        ((1472, 1104), (128, 96), (160, 96)),
-        ((1328, 1328), (128, 128), (128, 128)),
-        ((1280, 1024), (160, 128), (128, 128)),
-        ((1140, 1472), (96, 128), (96, 160)),
-        ((1024, 1280), (128, 160), (128, 128)),
-        ((8000, 1000), (160, 96), (160, 96)),
-        ((130, 129), (128, 128), (128, 128)),
+        ((1024, 1024), (128, 128)),
+        ((512, 512), (128, 128)),
+        ((1664, 928), (224, 128)),
+        ((928, 1664), (128, 224)),
+        ((1472, 1104), (128, 96)),
+        ((1140, 1472), (96, 128)),
+        ((1536, 1024), (192, 128)),
+        ((1024, 1536), (128, 192)),
+        ((1328, 1328), (128, 128)),
+        ((1024, 1280), (96, 128)),
+        ((2688, 1152), (224, 96)),
+        ((8000, 1000), (224, 96)),
+        ((130, 129), (128, 128)),
     ],
 )
 def test_a_bucketed_checkpoint_draws_the_taught_size_of_the_nearest_aspect(
-    asked: tuple[int, int], drawn: tuple[int, int], edited: tuple[int, int]
+    asked: tuple[int, int], drawn: tuple[int, int]
 ) -> None:
-    assert drawn_size(MINIATURE, Size(*asked), editing=False) == Size(*drawn)
-    assert drawn_size(MINIATURE, Size(*asked), editing=True) == Size(*edited)
+    assert drawn_size(MINIATURE, Size(*asked)) == Size(*drawn)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_bucketed_checkpoint_draws_the_taught_size_of_the_nearest_aspect(
 def test_a_true_size_checkpoint_draws_the_next_multiple_above(
     asked: tuple[int, int], drawn: tuple[int, int]
 ) -> None:
-    assert drawn_size(Native(), Size(*asked), editing=False) == Size(*drawn)
+    assert drawn_size(Native(), Size(*asked)) == Size(*drawn)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +68,13 @@ def test_inputs_are_read_at_the_drawn_area_in_their_own_aspect(
 
 
 def test_a_bucketed_checkpoint_reads_inputs_at_the_size_it_draws() -> None:
-    assert input_size(MINIATURE, Size(300, 900), Size(160, 96)) == Size(160, 96)
+    native = Native(Canvas.BUCKET, buckets=((128, 128), (128, 192), (224, 96)))
+    assert input_size(native, Size(300, 900), Size(224, 96)) == Size(224, 96)
 
 
 def test_one_that_was_taught_mixed_sizes_reads_every_input_at_the_bucket_of_its_own_aspect() -> None:
-    native = Native(Canvas.BUCKET, buckets=((128, 128), (128, 192), (224, 96)), mixed_inputs=True)
-    assert input_size(native, Size(600, 900), Size(224, 96)) == Size(128, 192)
-    assert input_size(native, Size(700, 700), Size(224, 96)) == Size(128, 128)
+    assert input_size(MINIATURE, Size(600, 900), Size(224, 96)) == Size(128, 192)
+    assert input_size(MINIATURE, Size(700, 700), Size(224, 96)) == Size(128, 128)
 
 
 def test_a_bucket_canvas_without_buckets_is_refused() -> None:

@@ -53,7 +53,7 @@ def plan(work: Work, preset: Preset, native: Native) -> Plan:
     the preset's, or from the neutral prompt, a single space."""
     given = work.negative_prompt if work.negative_prompt and work.negative_prompt.strip() else None
     guidance = preset.guidance if given is None else preset.guidance_negative
-    drawn = drawn_size(native, work.size, editing=bool(work.inputs))
+    drawn = drawn_size(native, work.size)
     return Plan(
         work=work,
         drawn=drawn,
