@@ -203,7 +203,7 @@ def test_an_enlarged_picture_is_larger_than_its_input_within_reason() -> None:
     assert made(MODELS["wanx2.1-imageedit"], order, Size(4000, 3000)).area <= 4096**2
 
 
-@pytest.mark.parametrize(("text", "said"), [("p", "Give this"), ("蓝天", "给这张")])
+@pytest.mark.parametrize(("text", "said"), [("p", "Colour this"), ("蓝天", "给这张")])
 def test_what_a_function_s_name_says_is_told_in_the_prompt_s_language(text: str, said: str) -> None:
     assert edit(function="colorization", prompt=text).order.prompt.startswith(said)
     assert edit(function="description_edit", prompt=text).order.prompt == text
