@@ -42,11 +42,11 @@ class Part:
 
 PARTS = (
     Part("alone", 1, ("alone_min_ratio", "prefix_first_step")),
-    Part("alone_1x", 1, ("alone_1x_ratio", "vae_ratio")),
+    Part("alone_1x", 3, ("alone_1x_ratio", "vae_ratio")),
     Part("shared", 2, ("n6_ratio", "n6_of_predicted", "mixed8_ratio", "mixed8_mean_time", "prefix_saved")),
     Part(
         "promises",
-        6,
+        19,
         (
             "on_time",
             "on_time_fifo",
