@@ -43,10 +43,10 @@ class Part:
 PARTS = (
     Part("alone", 1, ("alone_min_ratio", "prefix_first_step")),
     Part("alone_1x", 3, ("alone_1x_ratio", "vae_ratio")),
-    Part("shared", 2, ("n6_ratio", "n6_of_predicted", "mixed8_ratio", "mixed8_mean_time", "prefix_saved")),
+    Part("shared", 1, ("n6_ratio", "n6_of_predicted", "mixed8_ratio", "mixed8_mean_time", "prefix_saved")),
     Part(
         "promises",
-        19,
+        10,
         (
             "on_time",
             "on_time_fifo",
@@ -59,10 +59,10 @@ PARTS = (
             "fair_single",
         ),
     ),
-    Part("memory", 5, ("oom", "rss_over_model_mb")),
+    Part("memory", 4, ("oom", "rss_over_model_mb")),
     Part(
         "serving",
-        3,
+        2,
         (
             "overhead_ms_p50",
             "overhead_ms_p99",
@@ -74,7 +74,7 @@ PARTS = (
     ),
     Part(
         "tasks",
-        2,
+        1,
         (
             "task_query_p50_1k_ms",
             "task_query_p99_1k_ms",
@@ -88,7 +88,7 @@ PARTS = (
             "task_list_p99_ratio",
         ),
     ),
-    Part("cancels", 3, ("cancel_steps_p95", "cancel_ms_p95")),
+    Part("cancels", 2, ("cancel_steps_p95", "cancel_ms_p95")),
     Part("previews", 1, ("preview_first_step", "preview_cost", "preview_psnr", "preview_r2")),
 )
 """In this order: the machine is quietest before a server runs."""
