@@ -101,4 +101,4 @@ lock: $(VENV)/.dev ## pin the dependencies again
 	$(BIN)/python -m tools.lock --upgrade
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .sdks .fuzz .clients dist build
+	rm -rf $(VENV) .demo .eval .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .sdks .fuzz .clients dist build

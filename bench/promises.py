@@ -39,7 +39,7 @@ from danqing.schedule.simulate import Request, simulate
 from tests.support.tiny import tiny_checkpoint
 
 SIZE = {"timed": Size(192, 192), "paced": Size(64, 64)}
-"""Of pictures. On a clock that runs, steps of 2 ms: of one of 1 ms, choosing among a dozen jobs is a tenth."""
+"""Of pictures. Larger on a clock that runs: in the shortest steps, choosing among a dozen jobs weighs a tenth."""
 LOAD = 0.70
 SEED = 20261121
 UNITS = {"short": (0.6, 1.0, 0), "middle": (0.3, 20.0, 0), "long": (0.1, 55.0, 3)}
