@@ -59,14 +59,14 @@ def sample_times(samples: int, count: int) -> Tensor:
 
 
 def flow_loss(student: Student, lesson: Lesson) -> tuple[Tensor, Tensor]:
-    """Squared error of the velocity, weighted by token, and a share of the classes' cross-entropy."""
+    """Squared error of the velocity, weighted by token and channel, and a share of the classes' cross-entropy."""
     clean = lesson.targets[:, None].expand(-1, TARGETS, -1, -1)
     times = sample_times(len(clean), TARGETS)
     noise = torch.randn_like(clean)
     mixed = torch.lerp(clean, noise, times[..., None, None])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         guess, misread = student(lesson, mixed, times)
-    error = (guess.float() - (noise - clean)).square().mean(-1)
+    error = ((guess.float() - (noise - clean)).square() * lesson.channels).mean(-1)
     return (error * lesson.weights[:, None]).mean(), misread
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,37 @@ def test_a_lesson_can_be_learned_from_and_a_run_resumed(tmp_path: Path) -> None:
     assert again.step == 1
     for name, value in run.student.state_dict().items():
         assert torch.equal(value, again.student.state_dict()[name])
+
+
+def test_a_channel_counts_by_what_it_changes_in_the_picture() -> None:
+    torch.manual_seed(0)
+    vae = build_vae()
+    with torch.no_grad():
+        vae.post_quant_conv.weight[:, 5:8] = 0
+        vae.post_quant_conv.weight[:, 3] *= 10
+    lessons = Lessons(build_tokenizer(), Codec(vae), 1)
+    assert lessons.channels.shape == (Z_DIM,)
+    assert float(lessons.channels.mean()) == pytest.approx(1, abs=1e-4)
+    assert int(lessons.channels.argmax()) == 3
+    assert not lessons.channels[5:8].any()
+
+
+def test_an_error_costs_what_its_channel_counts() -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    run = Run.start(tokenizer, TINY)
+    lesson = Lessons(tokenizer, Codec(build_vae()), 1).draw(0.9)
+
+    def cost(*counts: float) -> float:
+        torch.manual_seed(1)
+        channels = torch.zeros(Z_DIM)
+        channels[: len(counts)] = torch.tensor(counts)
+        with torch.no_grad():
+            return float(flow_loss(run.student, replace(lesson, channels=channels))[0])
+
+    first, second = cost(1), cost(0, 1)
+    assert first != pytest.approx(second)
+    assert cost(3, 0.5) == pytest.approx(3 * first + 0.5 * second, rel=1e-4)
 
 
 def test_classes_say_what_stands_where() -> None:
