@@ -16,7 +16,7 @@ from danqing.core.writing import Judge, Writer
 from danqing.pixels.labels import KEYWORD, generated
 from danqing.profiles.loader import Profile, load_profile
 from danqing.profiles.weights import Weights, sources
-from danqing.prompts.check import Checks, Wanted, open_checks
+from danqing.prompts.check import BadChecker, Checks, Wanted, open_checks
 from danqing.prompts.extend import MOST_CHARS, Patience
 from danqing.prompts.rewriters import BadRewriter, Rewriters, Wish
 from danqing.prompts.words import BadWords
@@ -31,7 +31,7 @@ class Speaker(Judge, Writer, Protocol):
 
 
 class StartRefused(Exception):
-    """The server cannot start; the message says why, for a person."""
+    """The server or a worker cannot start; the message says why, for a person."""
 
 
 class SystemClock:
@@ -49,13 +49,21 @@ class SystemClock:
 def run_worker(
     where: Path, profile_name: str, *, name: str, device: str, threads: int | None, settings: Settings
 ) -> None:
-    """Be a worker process: load the profile's checkpoints and serve the lease socket until the server is gone."""
+    """Be a worker process: load the profile's checkpoints and serve the lease socket until the server is gone. Raises
+    BadProfile, and StartRefused for what is not to be mended by starting again."""
     from danqing.engine.build import open_engine
+    from danqing.engine.load import BadCheckpoint
     from danqing.work.process import Opened, main, perish
 
     profile = load_profile(profile_name).with_presets(settings.engine.presets)
 
     def opened() -> Opened:
+        try:
+            return open_all()
+        except (BadCheckpoint, BadChecker) as fault:
+            raise StartRefused(str(fault)) from fault
+
+    def open_all() -> Opened:
         megabytes = settings.engine.remember_mb
         calibration = settings.data / "calibration" / f"{profile.name}-{device}.json"
         engine = open_engine(

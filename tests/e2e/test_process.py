@@ -6,7 +6,10 @@ import base64
 import io
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -18,6 +21,7 @@ from PIL import Image
 
 from danqing.core.raster import Raster, Size
 from danqing.pixels.png import encode
+from danqing.work.ends import UNREADY
 from tests.support.served import Served, danqing, serve, until, write_profile
 from tests.support.tiny import tiny_checkpoint
 
@@ -68,6 +72,25 @@ def test_a_worker_killed_in_mid_step_costs_the_caller_nothing_but_time(
     assert (figures["succeeded"], figures["failed"]) == (1, 0)
     assert workers(server)[0].pid != worker.pid
     assert server.stop() == 0
+
+
+def test_a_checkpoint_that_cannot_be_used_is_told_in_one_line(slow_profile: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "checkpoint"
+    shutil.copytree(slow_profile.parent / "checkpoint", broken)
+    weights = next((broken / "transformer").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    profile = write_profile(tmp_path / "broken.toml", broken, steps=SLOW_STEPS)
+    socket = str(tmp_path / "lease.sock")
+    words = ["worker", "--socket", socket, "--profile", str(profile), "--data", str(tmp_path / "data")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "danqing.cli", *words],
+        stdin=subprocess.PIPE,  # open, as a server holds it
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        assert worker.stderr is not None
+        assert worker.stderr.read().strip() == f"danqing worker: {weights} is no safetensors file"
+        assert worker.wait() == UNREADY
 
 
 def edited(server: Served, prompt: str) -> list[Raster]:

@@ -7,6 +7,7 @@ A work's own prompt chooses the mode when it begins with one in brackets (`[abor
     oom     MemoryError in the engine's thread, told as EngineFailed
     fewer   one picture less than asked            other   pictures of another size
     abort   the process dies                       hang    the thread never comes back
+    stray   previews of a picture that was not ordered
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from danqing.core.events import (
 from danqing.core.job import Contract, Quality
 from danqing.core.raster import Raster, Size
 
-MODES = ("ok", "slow", "fail", "nan", "oom", "fewer", "other", "abort", "hang")
+MODES = ("ok", "slow", "fail", "nan", "oom", "fewer", "other", "abort", "hang", "stray")
 SLOW_STEP = 0.2
 QUALITY = Quality(Contract.EXACT, "fake", "default", 4)
 PREVIEW = Size(64, 48)
@@ -115,7 +116,8 @@ class FakeEngine:
                 done = index * self.steps + step + 1
                 if work.token.partition("/")[0] in self.watched:
                     seen = picture(work.seed + index, PREVIEW)
-                    self._hear(Preview(work.token, index, step + 1, self.steps, seen))
+                    shown = work.count if mode == "stray" else index
+                    self._hear(Preview(work.token, shown, step + 1, self.steps, seen))
                 self._hear(Stepped(work.token, done, total, left=0.01 * (total - done)))
             size = Size(work.size.width + 1, work.size.height) if mode == "other" else work.size
             self._hear(ImageReady(work.token, index, picture(work.seed + index, size)))

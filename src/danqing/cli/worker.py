@@ -25,10 +25,16 @@ def worker(
     log_format: Annotated[str, typer.Option(help="auto, json or text")] = "auto",
 ) -> None:
     """Make pictures for a server on this machine, under the settings of its data folder."""
-    from danqing.app_worker import run_worker
+    from danqing.app_worker import StartRefused, run_worker
     from danqing.logs import configure
-    from danqing.settings import load
+    from danqing.profiles.loader import BadProfile
+    from danqing.settings import BadSettings, load
+    from danqing.work.ends import UNREADY
 
     configure(log, form=log_format, prompts=False)
-    settings = load(data=data)
-    run_worker(socket, profile, name=name, device=device, threads=threads or None, settings=settings)
+    try:
+        settings = load(data=data)
+        run_worker(socket, profile, name=name, device=device, threads=threads or None, settings=settings)
+    except (BadSettings, BadProfile, StartRefused) as fault:
+        typer.echo(f"danqing worker: {fault}", err=True)
+        raise typer.Exit(UNREADY) from fault

@@ -23,11 +23,10 @@ from danqing.core.reach import Reach
 from danqing.lease.client import LeaseClient
 from danqing.lease.messages import MOST_ROOM, Hello
 from danqing.work.aides import Aides
+from danqing.work.ends import LOST
 from danqing.work.run import Worker
 
 CLOSE_SECONDS = 2.0
-LOST = 70
-"""What a process ends with whose engine can make nothing any more (`EX_SOFTWARE`)."""
 _log = structlog.get_logger("danqing.work")
 
 

@@ -20,6 +20,7 @@ import structlog
 from danqing.core.ports import Clock
 from danqing.lease.desk import Vital
 from danqing.lease.messages import Hello
+from danqing.work.ends import UNREADY, WHY
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
@@ -73,14 +74,17 @@ class Standing:
 
 
 class Backoff:
-    """How long to wait before the next start: 0.5 s, doubled up to 30 s; a healthy minute starts over."""
+    """How long to wait before the next start: 0.5 s, doubled up to 30 s; a healthy minute starts over. What a person
+    has to mend is tried every 30 s."""
 
     def __init__(self) -> None:
         """The first pause is next."""
         self._next = FIRST_PAUSE
 
-    def after(self, lived: float) -> float:
-        """The pause after a worker that lived that many seconds."""
+    def after(self, lived: float, code: int | None = None) -> float:
+        """The pause after a worker that lived that many seconds and ended with that code."""
+        if code == UNREADY:
+            return LONGEST_PAUSE
         pause = FIRST_PAUSE if lived >= HEALTHY_SECONDS else self._next
         self._next = min(LONGEST_PAUSE, pause * 2)
         return pause
@@ -109,6 +113,8 @@ class _Post:
     reason: str | None = None
     worker: str = ""
     pid: int | None = None
+    code: int | None = None
+    """What its last worker ended with."""
     called: bool = False
     """Whether its worker was heard of yet."""
 
@@ -157,7 +163,7 @@ class Supervisor:
             if self._stopping.is_set():
                 break
             post.restarts += 1
-            pause = backoff.after(self._clock.monotonic() - began)
+            pause = backoff.after(self._clock.monotonic() - began, post.code)
             self._log.warning(
                 "worker ended", worker=post.worker, reason=post.reason, jobs=given_back, again_in=pause
             )
@@ -172,6 +178,7 @@ class Supervisor:
 
     async def _live(self, post: _Post) -> tuple[str, bool]:
         """From the start of a process to its end: why it ended, and whether that was a crash."""
+        post.code = None
         try:
             process = await asyncio.create_subprocess_exec(
                 *post.command(post.worker),
@@ -185,7 +192,7 @@ class Supervisor:
         reason = await self._watch(post, process)
         if process.returncode is None:
             reason = await self._end(process)
-        code = process.returncode
+        code = post.code = process.returncode
         return reason or _why(code), code != 0 and not self._stopping.is_set()
 
     async def _watch(self, post: _Post, process: asyncio.subprocess.Process) -> str | None:
@@ -239,5 +246,5 @@ class Supervisor:
 def _why(code: int | None) -> str:
     """The end of a process in words."""
     if code is None or code >= 0:
-        return f"ended with {code}"
+        return f"ended with {code}" + (f", {WHY[code]}" if code in WHY else "")
     return f"ended by signal {-code}"

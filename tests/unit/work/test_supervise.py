@@ -10,6 +10,7 @@ import pytest
 
 from danqing.lease.desk import Vital
 from danqing.work import supervise
+from danqing.work.ends import UNREADY
 from danqing.work.supervise import Backoff, Phase, Standing, Supervisor, stuck
 from tests.support.clock import RealClock, VirtualClock
 from tests.support.eventually import eventually
@@ -118,6 +119,16 @@ async def test_a_worker_that_ends_cleanly_is_no_crash(monkeypatch: pytest.Monkey
     async with supervised(desk, "pass"):
         await eventually(lambda: desk.buried)
     assert desk.buried[0][1] is False
+
+
+async def test_what_a_person_has_to_mend_is_not_tried_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "FIRST_PAUSE", 0.01)
+    desk = FakeDesk()
+    async with supervised(desk, f"raise SystemExit({UNREADY})") as supervisor:
+        await eventually(lambda: only(supervisor).phase is Phase.BACKING_OFF)
+        await asyncio.sleep(0.2)
+        assert only(supervisor).restarts == 1
+        assert "the log says why" in (only(supervisor).reason or "")
 
 
 async def test_between_two_lives_a_worker_is_backing_off() -> None:

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from danqing.core.errors import EngineFailed, Internal
 from danqing.core.job import State
 from danqing.lease.client import LeaseClient
-from danqing.lease.messages import Gone, Outcome, Pulse
+from danqing.lease.messages import BadMessage, Gone, Outcome, Pulse
 from danqing.work import run
 from danqing.work.aides import Aides
 from danqing.work.run import Worker
@@ -237,6 +237,34 @@ async def test_where_finished_pictures_are_looked_at_none_is_shown_before(place:
 
 async def _holds(value: object) -> bool:
     return bool(value)
+
+
+async def test_a_preview_that_the_server_refuses_costs_no_lease(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[BadMessage] = []
+    beat = LeaseClient.beat
+
+    async def noted(
+        client: LeaseClient,
+        worker: str,
+        beats: tuple[Pulse, ...],
+        figures: Mapping[str, float] | None = None,
+    ) -> Gone:
+        try:
+            return await beat(client, worker, beats, figures)
+        except BadMessage as fault:
+            refused.append(fault)
+            raise
+
+    monkeypatch.setattr(LeaseClient, "beat", noted)
+    job_id, other = await place.submit(), await place.submit()
+    with place.desk.board.watch(job_id) as tale:
+        async with working(place, FakeEngine("stray", steps=8, step_seconds=0.05)):
+            assert (await place.job(job_id)).state is State.SUCCEEDED
+            assert (await place.job(other)).state is State.SUCCEEDED
+        assert tale.glimpses == {}
+    assert refused
 
 
 async def test_beats_come_at_most_ten_a_second_and_a_few_at_once(
