@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from danqing.engine.heap import Heap, resident
+from danqing.engine.heap import KERNELS, Heap, resident
 
 MB = 1 << 20
 pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no malloc_trim here")
@@ -57,3 +57,21 @@ def test_kernels_of_sizes_that_come_once_are_not_kept_for_ever() -> None:
         for kept in ("few", "all")
     )
     assert few < 0.7 * all_of_them
+
+
+NUMBER = """
+import ctypes
+from danqing.engine.heap import keep_few_kernels
+keep_few_kernels()
+named = ctypes.CDLL(None).getenv
+named.restype = ctypes.c_char_p
+print(named(b"ONEDNN_PRIMITIVE_CACHE_CAPACITY").decode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({}, KERNELS), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "77"}, 77)]
+)
+def test_whoever_names_another_number_of_kernels_keeps_it(before: dict[str, str], after: int) -> None:
+    own = {name: value for name, value in os.environ.items() if name != "ONEDNN_PRIMITIVE_CACHE_CAPACITY"}
+    assert int(subprocess.check_output([sys.executable, "-c", NUMBER], env=own | before)) == after
