@@ -273,6 +273,11 @@ async def test_a_name_that_is_no_uuid_is_replaced(house: House, name: str) -> No
     assert answer.headers["x-request-id"] != name
 
 
+async def test_whether_it_is_well_can_be_asked_without_a_body(house: House) -> None:
+    asked = await house.client.head("/health")
+    assert asked.status_code == (await house.client.get("/health")).status_code
+
+
 # what nobody foresaw
 
 

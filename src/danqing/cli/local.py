@@ -10,28 +10,35 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from danqing.cli.operate import Operator, operator
 from danqing.cli.remote import CallFailed, Remote
 from danqing.settings import SERVER_NOTE, default_data, key_of_environment
 
 START_SECONDS = 240.0
-POLL = 0.1
+POLL = 0.25
 
 
 def running(data: Path) -> str | None:
     """The URL of the server that holds this data folder, or None if none answers."""
+    url = _noted(data)
+    return url if url is not None and _answers(url) is not None else None
+
+
+def _noted(data: Path) -> str | None:
+    """What the last server of this data folder has left there."""
     try:
-        url = str(json.loads((data / SERVER_NOTE).read_text(encoding="utf-8"))["url"])
+        return str(json.loads((data / SERVER_NOTE).read_text(encoding="utf-8"))["url"])
     except (OSError, ValueError, KeyError):
         return None
-    return url if _answers(url) is not None else None
 
 
 def _answers(url: str) -> int | None:
@@ -66,7 +73,10 @@ def reach(
 
 def elsewhere(server: str, key: str | None) -> Remote:
     """A client of the named server. The key of the environment is for those alone: where it is set, it is nearly always
-    the hosted service's, which a server on this machine would refuse. Raises CallFailed where there is none."""
+    the hosted service's, which a server on this machine would refuse. Raises CallFailed where there is none, and for
+    what is no URL."""
+    if not server.startswith(("http://", "https://")):
+        raise CallFailed(f"--server {server} is no URL: expected http://HOST:PORT")
     key = key or key_of_environment()
     if not key:
         raise CallFailed("a server elsewhere needs a key: --key, or DASHSCOPE_API_KEY in the environment")
@@ -77,33 +87,38 @@ def elsewhere(server: str, key: str | None) -> Remote:
 def started(data: Path) -> Iterator[str]:
     """A server of its own on a free port, stopped at the end. Yields its URL once it can make pictures."""
     command = [sys.executable, "-m", "danqing.cli", "serve", "--tied", "--port", "0", "--data", str(data)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    try:
-        yield _ready(process, data)
-    finally:
-        process.terminate()
+    # What it says goes to a file: a pipe that nobody empties would stop it when it is full.
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
         try:
-            process.communicate(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            yield _ready(process, data, said)
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
 
 
-def _ready(process: subprocess.Popen[bytes], data: Path) -> str:
+def _ready(process: subprocess.Popen[bytes], data: Path, said: IO[bytes]) -> str:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = process.communicate()[1].decode(errors="replace").strip().splitlines()
-            raise CallFailed(
-                "the server did not start: " + (said[-1] if said else f"exit {process.returncode}")
-            )
-        url = running(data)
+            raise CallFailed(f"the server did not start: {_last(said) or f'exit {process.returncode}'}")
+        url = _noted(data)
         if url is not None and _answers(url) == 200:
             return url
         time.sleep(POLL)
-    raise CallFailed(f"the server was not ready after {START_SECONDS:.0f} s; `danqing serve` shows why")
+    why = _last(said, "danqing") or "`danqing serve` shows why"
+    raise CallFailed(f"the server was not ready after {START_SECONDS:.0f} s: {why}")
+
+
+def _last(said: IO[bytes], beginning: str = "") -> str:
+    """The last line of what a server said, of those that begin so."""
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    return next((line for line in reversed(lines) if line.startswith(beginning)), "")
 
 
 def own_key(data: Path) -> str:

@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from danqing.cli.options import DataOption, JsonOption
+from danqing.cli.tables import show
 
 if TYPE_CHECKING:
     from danqing.engine.pull import Share
@@ -70,7 +71,7 @@ def _show(rows: Sequence[dict[str, str]], names: Sequence[str], heads: Sequence[
         table.add_column(head)
     for row in rows:
         table.add_row(*(str(row[name]) for name in names))
-    Console().print(table)
+    show(table)
 
 
 @app.command()
@@ -97,7 +98,7 @@ def pull(
     """
     from danqing.engine.pull import PullFault, alone
     from danqing.profiles.loader import BadProfile, load_profile
-    from danqing.profiles.weights import Weights
+    from danqing.profiles.weights import Weights, sources
     from danqing.settings import BadSettings, load
 
     try:
@@ -105,6 +106,9 @@ def pull(
         if profile.unaccepted(settings.engine.accept):
             licences = ", ".join(profile.unaccepted(settings.engine.accept))
             raise PullFault(f"its licence must be accepted first, in the setting engine.accept: {licences}")
+        if all(one.folder is not None for one in sources(profile)):
+            typer.echo(f"nothing to bring: the profile {profile.name} takes no weights from elsewhere")
+            return
         weights = Weights(settings.weights)
         with alone(weights.folder):
             if folder is not None:

@@ -6,6 +6,7 @@ Starts a server if none is running.
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,6 +89,7 @@ def _run(ask: Ask, out: Path, where: tuple[str | None, str | None, Path | None],
     console = Console(stderr=True)
     begun = time.monotonic()
     try:
+        _writable(out)
         with reach(server, key, data, tell=console.print if not as_json else _silent) as remote:
             with onlooker(console, shown=not as_json) as hear:
                 answer = remote.make(ask, hear)
@@ -107,12 +109,27 @@ def _silent(_: str) -> None:
     """With --json nothing but the answer is written."""
 
 
+def _writable(out: Path) -> None:
+    """Before anything is made that could not be kept. Raises CallFailed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise CallFailed(f"--out {out} cannot be a folder: {fault.strerror}") from fault
+    if not os.access(out, os.W_OK):
+        raise CallFailed(f"--out {out} cannot be written to")
+
+
 def _save(remote: Remote, answer: dict[str, Any], out: Path, *, stem: str) -> list[Path]:
-    out.mkdir(parents=True, exist_ok=True)
     saved = []
     for index, url in enumerate(pictures(answer), start=1):
         path = _free(out, f"{stem}-{index}")
-        path.write_bytes(remote.download(url))
+        data = remote.download(url)
+        try:
+            path.write_bytes(data)
+        except OSError as fault:
+            raise CallFailed(
+                f"{path} cannot be written: {fault.strerror}; the picture is at {url}"
+            ) from fault
         saved.append(path)
     return saved
 

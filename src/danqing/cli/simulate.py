@@ -6,10 +6,10 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from danqing.cli.options import JsonOption
+from danqing.cli.tables import show
 
 MIX = "60x1/4,30x20/40,10x55/40"
 TOKEN = 16
@@ -68,7 +68,7 @@ def simulate(
         waits = [f"{row[name]:.1f}" for name in ("wait_p50", "wait_p95", "wait_p99")]
         more = [str(row["devices"] or "more than 1024")] if goal is not None else []
         table.add_row(row["policy"], f"{row['on_time']:.1%}", *waits, f"{row['worst']:.1f}", *more)
-    Console().print(table)
+    show(table)
 
 
 def _kinds(mix: str) -> list[Any]:

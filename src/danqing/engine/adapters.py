@@ -22,6 +22,8 @@ class Adapters:
         self._transformer, self._load = transformer, load
         self._schedulers: dict[str | None, Any] = {None: scheduler}
         self._worn: str | None = None
+        self._sure = True
+        """False while it is being changed, and after a change that broke off."""
 
     def add(self, name: str, file: Path, schedule: Mapping[str, float]) -> None:
         """Read one in, not worn yet. `schedule` replaces settings of the checkpoint's scheduler; a `shift_terminal`
@@ -37,14 +39,15 @@ class Adapters:
         """From now on the transformer has this one on, and no other. Raises KeyError for an unknown name."""
         if name not in self._schedulers:
             raise KeyError(name)
-        if name == self._worn:
+        if name == self._worn and self._sure:
             return
+        self._sure = False
         if name is None:
             self._transformer.disable_lora()
         else:
             self._transformer.enable_lora()
             self._transformer.set_adapters(name, 1.0)
-        self._worn = name
+        self._worn, self._sure = name, True
 
     def scheduler(self, name: str | None) -> Any:
         """The scheduler that goes with it, to be copied."""

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from danqing.schedule.cost import Costs, Stage
 
-VERSION = 1
+VERSION = 2
+"""1 knew the 1.x checkpoints' prefill by tokens instead of operations."""
 
 
 def recalled(file: Path, device: str) -> Costs:
@@ -24,7 +25,7 @@ def recalled(file: Path, device: str) -> Costs:
         kept = json.loads(file.read_text("utf-8"))
         if kept["version"] == VERSION and kept["device"] == device:
             costs.recall((Stage(stage), int(size), float(rate)) for stage, size, rate in kept["rates"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
         return Costs()
     return costs
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -375,9 +376,16 @@ class StepEngine:
             self._mend(running, outcome, stage)
             return
         bill, event = outcome
-        predicted = self.costs.seconds(bill)
+        predicted = self.costs.known(bill)
         self._book(running, took, took if predicted is None else predicted)
         self.costs.learn(bill, took)
+        if isinstance(event, ImageReady):  # after the clock: a palette takes time, and is no part of decoding
+            raw, work = event, running.plan.work
+            ready = tried(lambda: replace(raw, raster=finished(raw.raster, work)))
+            if isinstance(ready, Mishap):
+                self._mend(running, ready, stage)
+                return
+            event = ready
         self._go_on(running, pictures, stage, event)
 
     def _advance_together(self, parts: list[Part]) -> bool:
@@ -397,7 +405,7 @@ class StepEngine:
         self._figures.unit(Stage.STEP, lanes, took)
         bills = [job.bill(Stage.STEP, len(pictures)) for job, pictures in parts]
         whole = Bill(Stage.STEP, sum(bill.flops for bill in bills))
-        predicted = self.costs.seconds(whole)
+        predicted = self.costs.known(whole)
         self.costs.learn(whole, took)
         for (running, pictures), bill in zip(parts, bills, strict=True):
             share = bill.flops / whole.flops
@@ -486,7 +494,7 @@ class StepEngine:
             return running.bill(Stage.STEP, len(pictures)), None
         if running.stage is Stage.STEP:
             picture = pictures[0]
-            raster = finished(family.decode(made, picture.lane), made.work)
+            raster = family.decode(made, picture.lane)
             running.pictures.remove(picture)
             return running.bill(Stage.DECODE), ImageReady(running.token, picture.index, raster)
         # Billed before it is done: afterwards the family may remember the inputs, and charge less.

@@ -24,6 +24,9 @@ _DOT = Raster(Size(1, 1), 3, bytes(3))
 def need(family: Family, made: Plan) -> Need:
     """What a work takes of a device's memory."""
     keeps = sum(family.bill(made, stage).keeps for stage in (Stage.ENCODE, Stage.PREFILL))
+    if family.device.type == "cpu":  # where the pictures themselves lie in the memory that the model works in
+        mask = () if made.work.mask is None else (made.work.mask,)
+        keeps += sum(len(raster.data) for raster in (*made.work.inputs, *mask))
     return Need(keeps, family.passing(made))
 
 

@@ -103,6 +103,13 @@ class Viewfinder:
         """The checkpoint's map: known, or kept from another time; None where it is still to be fitted, or cannot."""
         if checkpoint in self._maps or checkpoint in self._fits:
             return self._maps.get(checkpoint)
+        begun = tried(lambda: self._begin(checkpoint))
+        if isinstance(begun, Mishap):
+            self._do_without(checkpoint, begun)
+        return self._maps.get(checkpoint)
+
+    def _begin(self, checkpoint: str) -> None:
+        """Use the map that was kept, or begin to fit one."""
         family = self._families[checkpoint]
         name = preview.identity(family.vae, type(family).__name__)
         kept = None if self._folder is None else preview.recalled(self._folder, name)
@@ -110,7 +117,11 @@ class Viewfinder:
             self._fits[checkpoint] = name, Fit()
         else:
             self._maps[checkpoint] = kept.to(family.device)
-        return self._maps.get(checkpoint)
+
+    def _do_without(self, checkpoint: str, mishap: Mishap) -> None:
+        """This checkpoint has no previews, and everything else."""
+        _log.warning("no map for previews", checkpoint=checkpoint, trace=mishap.trace)
+        self._maps[checkpoint] = None
 
     def _fit(self, checkpoint: str) -> None:
         """A slice of the fitting of that checkpoint's map, and with the last one the map."""
@@ -121,9 +132,8 @@ class Viewfinder:
         if found is None:
             return
         del self._fits[checkpoint]
-        if isinstance(found, Mishap):  # this checkpoint has no previews, and everything else
-            _log.warning("no map for previews", checkpoint=checkpoint, trace=found.trace)
-            self._maps[checkpoint] = None
+        if isinstance(found, Mishap):
+            self._do_without(checkpoint, found)
             return
         _log.info("map for previews fitted", checkpoint=checkpoint, explained=round(found.fit, 3))
         self._maps[checkpoint] = found.to(self._families[checkpoint].device)

@@ -88,9 +88,11 @@ class Board:
         self._turn(job_id, anew=True)
 
     def see(self, job_id: str, step: int, steps: int, left: float | None) -> None:
-        """A worker told how far it is. Steps never go back within an attempt: a late message changes nothing."""
+        """A worker told how far it is. Steps never go back within an attempt: one that is made anew for want of memory
+        only has more left for a while."""
         before = self._jobs.get(job_id, Progress())
-        if before.outcome is None and (step, steps) >= (before.step, before.steps):
+        if before.outcome is None:
+            step, steps = max((step, steps), (before.step, before.steps))
             self._put(job_id, replace(before, step=step, steps=steps, left=left))
             self._turn(job_id)
 

@@ -163,8 +163,11 @@ class Desk:
             await self._return(news.leases)
             return News((), news.cancelled)
         seat.heard = self._clock.monotonic()
-        for lease in news.leases:
+        for (
+            lease
+        ) in news.leases:  # all of them before anything is awaited: whoever buries this worker must find them
             self._hand_over(seat, lease)
+        for lease in news.leases:
             await self._take_over(lease)
         for token in news.cancelled:
             await self._drop(token)
@@ -447,7 +450,9 @@ class Desk:
             await self._drop(token)
 
     async def _give_back(self, token: str, *, crashed: bool) -> None:
-        hand = self._hands[token]
+        hand = self._hands.get(token)
+        if hand is None:  # it ended while another was given back
+            return
         async with hand.lock:
             if self._hands.pop(token, None) is None:
                 return

@@ -35,7 +35,7 @@ class PriceBook:
             self._prices.recall(told)
         except FileNotFoundError:
             return
-        except (OSError, ValueError, LookupError, TypeError) as fault:
+        except (OSError, ValueError, LookupError, TypeError, OverflowError) as fault:
             _log.warning("prices are learned anew", file=str(self._file), reason=str(fault))
 
     def keep(self) -> None:

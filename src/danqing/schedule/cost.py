@@ -7,6 +7,7 @@ as two."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -102,6 +103,12 @@ SLOWEST = {"cpu": 20e9, "mps": 1e12, "cuda": 10e12}
 """FLOP a second of the slowest device of a kind that anybody should wait for: half a core in fp32, a small card."""
 
 
+_FAR = 3.0
+"""A unit that took more than so many times what it should was interrupted: it is taken in as that, until three in a row
+agree that this is what it takes now."""
+_AGREE = 3
+
+
 class Costs:
     """Throughput by stage and size, learned from what was measured. Sizes are binned by half octaves of FLOP: a
     device that is not filled by small work has another throughput there."""
@@ -113,6 +120,10 @@ class Costs:
         self._told: dict[Stage, dict[float, float]] = {}
         """What was predicted of a measured stage since its last measurement, by FLOP: all jobs are priced before every
         step, many of them alike."""
+        self._single: set[tuple[Stage, int]] = set()
+        """Where there is one measurement only."""
+        self._odd: Counter[tuple[Stage, int]] = Counter()
+        """How many in a row took far too long."""
         self._error: float | None = None
         self.slowest = SLOWEST["cpu"]
         """What is taken of a device before it was measured, where a guess must not be too short."""
@@ -125,16 +136,29 @@ class Costs:
         if bill.flops <= 0 or seconds <= 0:
             return
         self.lessons += 1
-        predicted = self.seconds(bill)
+        predicted = self.known(bill)
         if predicted is not None:
             missed = abs(predicted - seconds) / seconds
             self._error = missed if self._error is None else self._error + 0.02 * (missed - self._error)
         key = (bill.stage, self._bin(bill))
         rate = bill.flops / seconds
         known = self._rates.get(key)
-        # Rates are averaged as times are (harmonically), so one slow outlier weighs as it delays.
-        self._rates[key] = rate if known is None else 1 / ((1 - self._memory) / known + self._memory / rate)
+        if known is None:
+            self._single.add(key)
+        self._rates[key] = rate if known is None else self._between(key, known, rate)
         self._told[bill.stage] = {}
+
+    def _between(self, key: tuple[Stage, int], known: float, rate: float) -> float:
+        """The rate after one more measurement: averaged as times are (harmonically), so a slow one weighs as it
+        delays."""
+        first = key in self._single
+        self._single.discard(key)
+        if first and rate > _FAR * known:  # the device was cold, or something was compiled
+            return rate
+        self._odd[key] = self._odd[key] + 1 if rate * _FAR < known else 0
+        if 0 < self._odd[key] < _AGREE:
+            rate = known / _FAR
+        return 1 / ((1 - self._memory) / known + self._memory / rate)
 
     @property
     def error(self) -> float | None:
@@ -148,34 +172,42 @@ class Costs:
     def recall(self, rates: Iterable[tuple[Stage, int, float]]) -> None:
         """Begin with what was learned before. Raises ValueError for a rate that is none."""
         for stage, size, rate in rates:
-            if not 0 < rate < math.inf:
+            if not 1e-3 < rate < math.inf:
                 raise ValueError(f"no throughput: {rate}")
             self._rates[stage, size] = rate
             self._told[stage] = {}
 
     def seconds(self, bill: Bill) -> float | None:
-        """Predicted seconds: by the nearest size of that stage, else by the slowest other stage; None if
-        nothing was ever measured."""
+        """Predicted seconds: by the nearest size of that stage, else by what is nearest in size of all; None if nothing
+        was ever measured."""
+        if bill.flops <= 0:
+            return 0.0
+        known = self.known(bill)
+        return bill.flops / self._rate(bill, self._rates) if known is None and self._rates else known
+
+    def known(self, bill: Bill) -> float | None:
+        """Predicted seconds by what was measured of that stage; None before that. A guess from other stages may be far
+        off: good enough to say something, and not to charge anybody."""
         if bill.flops <= 0:
             return 0.0
         told = self._told.get(bill.stage)
         if told is None:
-            return bill.flops / min(self._rates.values()) if self._rates else None
+            return None
         if bill.flops not in told:
-            told[bill.flops] = self._predicted(bill)
+            same = [key for key in self._rates if key[0] == bill.stage]
+            told[bill.flops] = bill.flops / self._rate(bill, same)
         return told[bill.flops]
 
-    def _predicted(self, bill: Bill) -> float:
-        """Of a stage that was measured."""
+    def _rate(self, bill: Bill, among: Iterable[tuple[Stage, int]]) -> float:
+        """The throughput measured nearest in size; of several, the least. Small work has little of it anywhere."""
         size = self._bin(bill)
-        same = [(abs(key[1] - size), rate) for key, rate in self._rates.items() if key[0] == bill.stage]
-        return bill.flops / min(same)[1]
+        return min((abs(key[1] - size), self._rates[key]) for key in among)[1]
 
     def patience(self, bill: Bill) -> float:
         """Seconds after which a unit should have ended: as predicted from others of its stage, else at the slowest
-        speed that was seen or is taken for possible. Unlike `seconds`, always some."""
-        known = self.seconds(bill) if bill.stage in self._told else None
-        return bill.flops / min([self.slowest, *self._rates.values()]) if known is None else known
+        speed that was seen of work of its size or is taken for possible. Unlike `seconds`, always some."""
+        known = self.known(bill)
+        return max(bill.flops / self.slowest, self.seconds(bill) or 0.0) if known is None else known
 
     @staticmethod
     def _bin(bill: Bill) -> int:

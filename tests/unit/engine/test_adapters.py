@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from danqing.core.events import ImageReady
 from danqing.core.raster import Raster
+from danqing.engine.adapters import Adapters
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.load import BadCheckpoint, Device, load_family
 from danqing.engine.residence import Residence
@@ -199,3 +200,44 @@ def test_adapters_are_worn_however_the_checkpoint_is_loaded(
     worn = {name for name in weights if name.endswith("to_q.base_layer.weight")}
     assert {weights[name].dtype for name in worn} == {torch.float8_e4m3fn}
     assert difference(made["plain"], made["turbo"]) > 8
+
+
+class Wardrobe:
+    """A transformer that notes what is done to it, and breaks off where it is told to."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.breaks = False
+
+    def disable_lora(self) -> None:
+        self.done.append("off")
+
+    def enable_lora(self) -> None:
+        self.done.append("on")
+
+    def set_adapters(self, name: str, _: float) -> None:
+        if self.breaks:
+            raise RuntimeError("out of memory")
+        self.done.append(name)
+
+
+class Schedule:
+    config: ClassVar[dict[str, float]] = {}
+
+    @classmethod
+    def from_config(cls, _: Any) -> Schedule:
+        return cls()
+
+
+def test_a_change_that_broke_off_is_not_taken_for_one_that_never_began() -> None:
+    transformer = Wardrobe()
+    adapters = Adapters(transformer, Schedule(), lambda *_: None)
+    adapters.add("few", Path("few"), {})
+    transformer.breaks = True
+    with pytest.raises(RuntimeError):
+        adapters.wear("few")
+    transformer.done.clear()
+    adapters.wear(None)
+    assert transformer.done == ["off"]
+    adapters.wear(None)
+    assert transformer.done == ["off"]

@@ -406,3 +406,23 @@ def test_an_autoencoder_that_cannot_be_fitted_means_no_previews_and_nothing_else
     made.turn()
     assert len(made.of(ImageReady)) == 1
     assert not made.of(Preview)
+
+
+def test_a_kept_map_that_cannot_be_used_means_no_previews_and_nothing_else(
+    crank: Callable[..., Crank], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = crank()
+    finder = Finder(made.engine._families)  # type: ignore[arg-type]
+    made.engine.viewfinder = finder
+
+    def broken(*_: Any) -> str:
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr(preview, "identity", broken)
+    assert finder.prepare()
+    assert not finder.prepare(), "it is not tried again"
+    made.engine.watch("a", on=True)
+    made.start(make_work("a"))
+    made.turn()
+    assert len(made.of(ImageReady)) == 1
+    assert not made.of(Preview)

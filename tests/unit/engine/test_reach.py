@@ -18,6 +18,7 @@ from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.memory import Room
 from danqing.engine.reach import MOST, STEP, need, reach_of
 from danqing.profiles.loader import Canvas, Checkpoint, Native, Preset, Profile, Relation
+from danqing.schedule.cost import Stage
 from tests.support.tiny_1x import tiny_1x
 from tests.unit.engine.conftest import Crank, make_work
 
@@ -59,7 +60,7 @@ def test_what_fits_is_admitted_and_what_never_does_is_not(
 
 def test_inputs_of_an_area_of_their_own_may_come_to_less_than_a_square_of_it(family: QwenImage21) -> None:
     """Found at random: 4:3 is rounded to less, and went in where a square did not."""
-    room, native = Room(165_677_056), Native(multiple=16, input_area=1 << 18)
+    room, native = Room(165_677_056 + len(bytes(36))), Native(multiple=16, input_area=1 << 18)
     profile = profile_of(native)
     oblong = Raster(Size(4, 3), 3, bytes(36))
     work = Work("t", "any", "", None, (oblong,), 1, Size(256, 256), 0)
@@ -104,3 +105,30 @@ def test_what_the_engine_refuses_it_has_told_of(profile: Profile, family: QwenIm
     made.start(make_work("small", size=Size(side, side)), make_work("large", size=Size(large, large)))
     made.engine._take_in()
     assert [event.token for event in made.of(Failed)] == ["large"]
+
+
+def test_on_a_processor_pictures_that_came_along_take_of_the_same_memory(family: QwenImage21) -> None:
+    native = Native(multiple=16, input_area=1 << 12)
+    preset = Preset("tiny", 4)
+
+    def lasting(side: int) -> int:
+        raster = Raster(Size(side, side), 3, bytes(3 * side * side))
+        return need(
+            family, plan(Work("t", "any", "", None, (raster,), 1, Size(64, 64), 0), preset, native)
+        ).lasting
+
+    assert lasting(1024) - lasting(64) == 3 * (1024**2 - 64**2)
+
+
+def test_edits_of_one_picture_show_it_to_the_encoder_as_large_as_to_the_autoencoder(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    bills = {}
+    for kind in ("edit", "edit_plus"):
+        family = QwenImage1(tiny_1x(tmp_path_factory.mktemp(kind), kind), torch.device("cpu"), torch.float32)
+        raster = Raster(Size(448, 448), 3, bytes(3 * 448**2))
+        work = Work("t", "any", "", None, (raster,), 1, Size(448, 448), 0)
+        made = plan(work, Preset("tiny", 4), Native())
+        bills[kind] = family.bill(made, Stage.PREFILL).keeps / family.transformer.inner_dim / 4
+    looked = (448 // 28) ** 2
+    assert bills["edit"] - bills["edit_plus"] == pytest.approx(looked * (1 - (384 / 1024) ** 2), abs=1)

@@ -21,7 +21,7 @@ def test_steps_never_go_back_within_an_attempt() -> None:
     board = Board()
     board.see("job", 5, 8, 1.0)
     board.see("job", 4, 8, 2.0)
-    assert board.get("job") == Progress(5, 8, 1.0)
+    assert board.get("job") == Progress(5, 8, 2.0), "made anew: the step stays, what is left is told"
 
 
 def test_a_new_attempt_begins_from_nothing() -> None:

@@ -83,6 +83,7 @@ def _changed(**members: object) -> str:
         _changed(kinds=[["painter", 1, 0, 80, True, -1.0]]),
         _changed(kinds=[["painter", 1, 0, 80, True, float("nan")]]),
         _changed(kinds=[["painter", 4.0]]),
+        _changed(kinds=[["painter", 1, 0, 80, True, 1.0]]).replace("80", "1e999"),
         _changed(kinds=[["painter", number, 0, 80, True, 1.0] for number in range(5000)]),
         _changed(models={"painter": "cheap"}),
         _changed(all=None),

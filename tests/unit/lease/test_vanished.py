@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danqing.core.job import Closing, Job
+from danqing.core.job import Closing, Job, State
 from danqing.lease.messages import Beats, End, Outcome, Pulse
 from tests.support.lease_place import TENANT, Place
 from tests.unit.lease.test_desk import advance, claim, place, succeeded, upload
@@ -150,3 +150,21 @@ def unit(place: Place) -> float:
     vital = place.desk.vital("w1")
     assert vital is not None
     return vital.unit
+
+
+async def test_an_end_that_arrives_while_its_dead_worker_is_buried_harms_nobody(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await place.submit(), await place.submit()
+    _, ended = await claim(place, room=2)
+    await upload(place, ended, 0)
+    release = place.store.release
+
+    async def slowly(held: str, *, crashed: bool = False) -> Closing:
+        await place.desk.end(succeeded(ended))
+        return await release(held, crashed=crashed)
+
+    monkeypatch.setattr(place.store, "release", slowly)
+    await place.desk.bury("w1", crashed=True)
+    assert (await place.job(first, 0)).state is State.QUEUED
+    assert (await place.job(second, 0)).state is State.SUCCEEDED

@@ -46,11 +46,53 @@ def test_predictions_follow_the_nearest_measured_size_of_the_stage() -> None:
     assert costs.seconds(Bill(Stage.STEP, 2e12)) == pytest.approx(20)
 
 
-def test_a_stage_never_measured_is_predicted_by_the_slowest_other() -> None:
+def test_a_stage_never_measured_is_predicted_by_the_slowest_other_of_its_size() -> None:
     costs = Costs()
     costs.learn(Bill(Stage.STEP, 1e9), 1.0)
     costs.learn(Bill(Stage.ENCODE, 1e9), 4.0)
     assert costs.seconds(Bill(Stage.DECODE, 1e9)) == pytest.approx(4)
+
+
+def test_small_work_that_a_device_is_slow_at_says_little_of_large_work() -> None:
+    costs = Costs()
+    costs.learn(Bill(Stage.PREFILL, 1e6), 0.01)
+    costs.learn(Bill(Stage.STEP, 1e12), 1.0)
+    assert costs.seconds(Bill(Stage.DECODE, 1e11)) == pytest.approx(0.1)
+
+
+def test_a_guess_from_another_stage_is_no_price() -> None:
+    costs = Costs()
+    costs.learn(Bill(Stage.STEP, 1e9), 1.0)
+    assert costs.known(Bill(Stage.DECODE, 1e9)) is None
+    assert costs.known(Bill(Stage.STEP, 2e9)) == costs.seconds(Bill(Stage.STEP, 2e9)) == pytest.approx(2)
+    costs.learn(Bill(Stage.DECODE, 1e9), 50.0)
+    assert costs.error is None, "what was guessed was not mispredicted"
+
+
+def test_one_interruption_is_not_what_a_step_takes_now() -> None:
+    costs, step = Costs(), Bill(Stage.STEP, 1e9)
+    for _ in range(20):
+        costs.learn(step, 0.25)
+    costs.learn(step, 600.0)
+    assert costs.seconds(step) < 0.36
+    for _ in range(5):
+        costs.learn(step, 0.25)
+    assert costs.seconds(step) == pytest.approx(0.25, rel=0.15)
+
+
+def test_three_in_a_row_are() -> None:
+    costs, step = Costs(), Bill(Stage.STEP, 1e9)
+    costs.learn(step, 0.25)
+    for _ in range(20):
+        costs.learn(step, 2.5)
+    assert costs.seconds(step) == pytest.approx(2.5, rel=0.05)
+
+
+def test_a_cold_first_time_is_forgotten_with_the_second() -> None:
+    costs, step = Costs(), Bill(Stage.STEP, 1e9)
+    costs.learn(step, 60.0)
+    costs.learn(step, 0.25)
+    assert costs.seconds(step) == pytest.approx(0.25)
 
 
 def test_calibration_settles_on_a_device_that_became_slower() -> None:

@@ -73,6 +73,7 @@ class Shared(Protocol):
         ...
 
 
+T = TypeVar("T")
 P = TypeVar("P", bound=Shared)
 
 
@@ -246,6 +247,15 @@ class Painter(ABC, Generic[P]):
         if prefix.kept is not None and first:
             latents = prefix.kept.noised(noise, scheduler.sigmas[first])
         return LanePicture(plan, latents, noise, scheduler, prefix, done=first)
+
+    def _done(self, made: T) -> T:
+        """What a stage made, once the device has done all it was told: so the measured time is that stage's, and a
+        fault that of its own work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+        return made
 
     @torch.inference_mode()
     def step(self, plan: Plan, lanes: Sequence[LanePicture[P]]) -> None:

@@ -41,7 +41,7 @@ from danqing.engine.processor import build_processor
 from danqing.schedule.cost import Bill, JointStreams, Stage
 
 _LOOK_SHARE = (384 / 1024) ** 2
-"""Of the pixels that the autoencoder reads of an input, the encoder sees this part: 384² of 1024² (Edit-Plus)."""
+"""Of the pixels that the autoencoder reads of an input, Edit-Plus shows the encoder this part: 384² of 1024²."""
 _LINE = "\n"
 _NOTHING = Budget()
 _MOST_TEXT = 1024
@@ -143,7 +143,7 @@ class QwenImage1(Painter[Prefix]):
         self.device, self.dtype = device, dtype
         kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
         self.template, self.most_inputs = TEMPLATES[kind], MOST_INPUTS[kind]
-        self._small_look = kind == "QwenImageEditPlusPipeline"
+        self.look_share = _LOOK_SHARE if kind == "QwenImageEditPlusPipeline" else 1.0
         self.processor: Any = build_processor(folder)
         self.encoder, told = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder / "text_encoder", output_loading_info=True, **how
@@ -185,11 +185,13 @@ class QwenImage1(Painter[Prefix]):
 
         latents = [self._input(plan, place, size) for place, size in enumerate(plan.inputs)]
         positive, *away = map(read, self._said(plan))
-        return Conditions(
-            positive=positive,
-            negative=away[0] if away else None,
-            latents=torch.cat(latents, dim=1) if latents else None,
-            kept=self._kept(plan),
+        return self._done(
+            Conditions(
+                positive=positive,
+                negative=away[0] if away else None,
+                latents=torch.cat(latents, dim=1) if latents else None,
+                kept=self._kept(plan),
+            )
         )
 
     def _said(self, plan: Plan) -> tuple[str, ...]:
@@ -205,7 +207,7 @@ class QwenImage1(Painter[Prefix]):
     def _look_size(self, plan: Plan, given: Size) -> Size:
         """At which size the encoder sees an input: Edit-Plus shows it a smaller one than the autoencoder reads."""
         area = plan.native.input_area or plan.drawn.area
-        return of_area(area * _LOOK_SHARE if self._small_look else area, given.ratio)
+        return of_area(area * self.look_share, given.ratio)
 
     def _latents(self, picture: Image.Image) -> torch.Tensor:
         """A canvas, on white, as normalised and packed latents (1, tokens, channels)."""
@@ -232,7 +234,7 @@ class QwenImage1(Painter[Prefix]):
             counts = torch.tensor([latent_tokens(plan.drawn), inputs], device=self.device)
             clean = marks.repeat_interleave(counts)[None]
         positive = self._branch(conditions.positive, shapes)
-        return Prefix(positive, negative, pictures, clean, conditions.kept)
+        return self._done(Prefix(positive, negative, pictures, clean, conditions.kept))
 
     def _branch(self, states: torch.Tensor, shapes: list[tuple[int, int, int]]) -> Branch:
         model = self.transformer
@@ -363,6 +365,8 @@ class _Costs:
     def __init__(self, family: QwenImage1) -> None:
         config = family.transformer.config
         self._item = family.dtype.itemsize
+        self._look_share = family.look_share
+        self._image_channels, self._text_width = config.in_channels, config.joint_attention_dim
         self._block = JointStreams(config.num_layers, config.num_attention_heads * config.attention_head_dim)
         self._text = sum(p.numel() for p in family.encoder.model.language_model.layers.parameters())
         self._vision = sum(p.numel() for p in family.encoder.model.visual.parameters())
@@ -373,21 +377,22 @@ class _Costs:
     def bill(self, plan: Plan, stage: Stage, lanes: int, known: Known) -> Bill:
         """See `Family.bill`; `known` is not done again."""
         branches = 1 if plan.negative is None else 2
-        looked = sum(size.area for size in plan.inputs) * _LOOK_SHARE
+        looked = self._looked(plan)
         unread = sum(size.area for size in plan.inputs[known.inputs :])
         words, target = self._words(plan), latent_tokens(plan.drawn)
         inputs = sum(latent_tokens(size) for size in plan.inputs)
         if stage is Stage.ENCODE:
             area = unread + (plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0)
-            pictures = unread * _LOOK_SHARE / 28**2
+            pictures = unread * self._look_share / 28**2
             vision = 2.0 * self._vision * 4 * pictures
             reading = 2.0 * self._text * (words * (branches - known.prompts) + pictures)
             return Bill(stage, reading + vision + self._read_pixel * area)
         if stage is Stage.PREFILL:
-            tokens = words * branches + inputs
-            return Bill(stage, float(tokens), keeps=tokens * self._block.width * self._item)
+            texts = (words + looked) * branches
+            flops = 2.0 * self._block.width * (texts * self._text_width + inputs * self._image_channels)
+            return Bill(stage, flops, keeps=(texts + inputs) * self._block.width * self._item)
         if stage is Stage.STEP:
-            tokens = target + inputs + words + int(looked / 28**2)
+            tokens = target + inputs + words + looked
             return Bill(stage, self._block.forward(tokens) * branches * lanes)
         return Bill(stage, self._draw_pixel * plan.drawn.area)
 
@@ -395,8 +400,13 @@ class _Costs:
         """Activations of the largest pass: a dozen widths a token in the transformer, full-size maps in the
         autoencoder."""
         tokens = self._words(plan) + sum(latent_tokens(size) for size in (*plan.inputs, plan.drawn))
+        tokens += self._looked(plan)
         largest = max(size.area for size in (*plan.inputs, plan.drawn))
         return max(12 * tokens * self._block.width * self._item, self._pixel * largest)
+
+    def _looked(self, plan: Plan) -> int:
+        """Tokens of the inputs as the encoder sees them, one for 28 x 28 pixels."""
+        return int(sum(size.area for size in plan.inputs) * self._look_share / 28**2)
 
     @staticmethod
     def _words(plan: Plan) -> int:

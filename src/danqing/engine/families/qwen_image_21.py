@@ -150,7 +150,7 @@ class QwenImage21(Painter[Prefix]):
         looks, tenant = self._looks(plan), plan.work.tenant
         chain = self._reader.pictures(tenant, looks, lambda place: on_white(_canvas(plan, place)))
         positive, *away = [self._reader.prompt(tenant, looks, chain, words) for words in self._said(plan)]
-        return Conditions(chain, positive, away[0] if away else None, self._kept(plan))
+        return self._done(Conditions(chain, positive, away[0] if away else None, self._kept(plan)))
 
     def _said(self, plan: Plan) -> tuple[str, ...]:
         return tuple(_from_prompt(prompt, self._looks(plan)) for prompt in _prompts(plan))
@@ -188,7 +188,7 @@ class QwenImage21(Painter[Prefix]):
             negative = self._branch(plan, chain, conditions.negative, plan.negative)
         # A part is of no use without those before it: of a chain the end has to make way first.
         self._memory.renew((PREFIX, tenant, looks[:end]) for end in range(len(looks), 0, -1))
-        return Prefix(positive, negative, conditions.kept)
+        return self._done(Prefix(positive, negative, conditions.kept))
 
     def _known(self, plan: Plan, stage: Stage) -> Known:
         if stage is not Stage.PREFILL:

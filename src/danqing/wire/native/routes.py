@@ -71,6 +71,7 @@ def router(desk: Desk) -> APIRouter:
             raise NoSuchRoute
         return _json(_progress(desk, job) | {"left": await desk.left(job)})
 
+    @routes.head("/health", include_in_schema=False)
     @routes.get("/health", responses=_HEALTH, openapi_extra=OPEN)
     async def health() -> Response:
         """200 when a picture can be made right now, 503 with the reasons when not."""
