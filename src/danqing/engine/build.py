@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from danqing.engine.heap import keep_few_kernels
 from danqing.engine.load import BadCheckpoint, Device, load_family, residence_of, spare_of
 from danqing.engine.loop import StepEngine
 from danqing.engine.memory import find_device, make_room
+from danqing.engine.stay import Stay
 from danqing.profiles.loader import Profile
 from danqing.profiles.weights import Weights
 from danqing.schedule.cost import SATURATION, SLOWEST, Costs
@@ -56,7 +58,7 @@ def open_engine(
     about = f"{found.name}, {torch.get_num_threads()} threads, {profile.name}"
     costs = Costs() if calibration is None else recalled(calibration, about)
     costs.slowest = SLOWEST[found.kind]
-    return StepEngine(
+    engine = StepEngine(
         profile,
         families,
         policy=order,
@@ -65,6 +67,8 @@ def open_engine(
         keep=None if calibration is None else lambda costs: keep(calibration, about, costs.rates()),
         lost=lost,
     )
+    engine.stay = Stay(moving, time.monotonic)
+    return engine
 
 
 def order_for(kind: str, policy: str = "promise") -> Policy:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from danqing.core.errors import EngineFailed
 from danqing.engine.families.contract import NotFinite
 
 T = TypeVar("T")
@@ -47,6 +48,12 @@ def tried(work: Callable[[], T]) -> T | Mishap:
         kind = kind_of(error)
         why = str(error) if kind is Kind.NUMBERS else type(error).__name__
         return Mishap(kind, why, "".join(traceback.format_exception(error)))
+
+
+def not_made(mishap: Mishap) -> EngineFailed:
+    """What a caller is told of it."""
+    why = "the device has too little memory for it" if mishap.kind is Kind.MEMORY else mishap.why
+    return EngineFailed(f"The picture could not be made: {why}.")
 
 
 def kind_of(error: BaseException) -> Kind:

@@ -32,13 +32,14 @@ from danqing.core.events import (
 )
 from danqing.core.reach import Reach
 from danqing.engine.families.contract import NOT_FINITE, Family, NotFinite, plan
-from danqing.engine.faults import Kind, Mishap, tried
+from danqing.engine.faults import Kind, Mishap, not_made, tried
 from danqing.engine.figures import Figures, total
 from danqing.engine.finish import finished
 from danqing.engine.heap import Heap
 from danqing.engine.memory import Room
 from danqing.engine.reach import need, reach_of
 from danqing.engine.running import Cancel, Part, Picture, Running
+from danqing.engine.stay import Stay
 from danqing.engine.talks import Begin, Speaker, Talks
 from danqing.engine.viewfinder import Sight, Viewfinder
 from danqing.profiles.loader import Profile
@@ -90,6 +91,7 @@ class StepEngine:
         self._waiting: deque[Running] = deque()
         self._running: dict[str, Running] = {}
         self._talks, self._heap = Talks(self._mend_talk), Heap()
+        self.stay = Stay({}, now)
         self.viewfinder: Viewfinder | None = None
         """Who makes previews. Without one there are none."""
         self._closed = False
@@ -222,10 +224,12 @@ class StepEngine:
         self._take_in()
         talked = self._talks.turn()
         lanes = [lane for running in self._running.values() for lane in self._lanes(running)]
-        chosen = self.policy.choose(lanes, self._now())
+        offered = self.stay.offer(lanes, lambda lane: self._running[lane.job].checkpoint)
+        chosen = self.policy.choose(offered, self._now())
         if not chosen:
             return talked
         parts = self._parts(chosen)
+        self.stay.turn(parts[0][0].checkpoint)
         if len(parts) == 1 or not self._advance_together(parts):
             for running, pictures in parts:
                 self._advance(running, pictures)
@@ -260,7 +264,7 @@ class StepEngine:
         if isinstance(outcome, Mishap):
             self._figures.failed(outcome.kind)
             _log.error("a work could not be planned", lease=work.token, trace=outcome.trace)
-            self._say(Failed(work.token, _not_made(outcome)))
+            self._say(Failed(work.token, not_made(outcome)))
 
     def _accept(self, work: Work, arrived: float) -> None:
         preset = self.profile.preset(work.model, editing=bool(work.inputs))
@@ -367,7 +371,7 @@ class StepEngine:
         ]
 
     def _advance(self, running: Running, pictures: list[Picture]) -> None:
-        began, stage = self._now(), self._stage(running, pictures[0])
+        began, stage, brought = self._now(), self._stage(running, pictures[0]), self.stay.brought
         outcome = tried(lambda: self._unit(running, pictures))
         took = self._now() - began
         self._figures.unit(stage, len(pictures), took)
@@ -378,7 +382,9 @@ class StepEngine:
         bill, event = outcome
         predicted = self.costs.known(bill)
         self._book(running, took, took if predicted is None else predicted)
-        self.costs.learn(bill, took)
+        self.costs.learn(
+            bill, took - (self.stay.brought - brought)
+        )  # a change of modules is no part of any unit
         if isinstance(event, ImageReady):  # after the clock: a palette takes time, and is no part of decoding
             raw, work = event, running.plan.work
             ready = tried(lambda: replace(raw, raster=finished(raw.raster, work)))
@@ -392,7 +398,7 @@ class StepEngine:
         """One step of several jobs' pictures. False if it broke off, and with that nobody has advanced: nobody can say
         whose fault it was, but they can be tried one by one. And so they are from then on: it may be that what each can
         do alone, they cannot do together."""
-        began = self._now()
+        began, brought = self._now(), self.stay.brought
         outcome = tried(lambda: self._step(parts))
         took = self._now() - began
         if isinstance(outcome, Mishap):
@@ -406,7 +412,7 @@ class StepEngine:
         bills = [job.bill(Stage.STEP, len(pictures)) for job, pictures in parts]
         whole = Bill(Stage.STEP, sum(bill.flops for bill in bills))
         predicted = self.costs.known(whole)
-        self.costs.learn(whole, took)
+        self.costs.learn(whole, took - (self.stay.brought - brought))
         for (running, pictures), bill in zip(parts, bills, strict=True):
             share = bill.flops / whole.flops
             self._book(running, took * share, (predicted or took) * share)
@@ -453,7 +459,7 @@ class StepEngine:
         if mishap.kind is Kind.MEMORY and not running.alone:
             self._begin_anew(running)
         else:
-            self._drop(running.token, Failed(running.token, _not_made(mishap)))
+            self._drop(running.token, Failed(running.token, not_made(mishap)))
 
     def _mend_talk(self, mishap: Mishap) -> bool:
         """A unit of a text went wrong: whether there is hope for it. The pictures beside it go on; only what is
@@ -584,12 +590,6 @@ class StepEngine:
     def _tenants(self) -> set[str]:
         """Those who have jobs here."""
         return {running.plan.work.tenant for running in (*self._running.values(), *self._waiting)}
-
-
-def _not_made(mishap: Mishap) -> EngineFailed:
-    """What a caller is told."""
-    why = "the device has too little memory for it" if mishap.kind is Kind.MEMORY else mishap.why
-    return EngineFailed(f"The picture could not be made: {why}.")
 
 
 def _nothing_helps(_reason: str) -> None:

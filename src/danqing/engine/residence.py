@@ -7,6 +7,7 @@ longest ago are sent away to make room.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,6 +36,8 @@ class Residence:
             OrderedDict()
         )
         self._latest: nn.Module | None = None
+        self.brought = 0.0
+        """Seconds that bringing took, all together."""
 
     @property
     def most(self) -> int:
@@ -70,7 +73,7 @@ class Residence:
         if id(module) in self._here:
             self._here.move_to_end(id(module))
             return
-        size = _bytes(module)
+        size, began = _bytes(module), time.monotonic()
         while self._here and self.size + size > self.limit:
             self._send(self._here.popitem(last=False)[1][1])
         kept = [(tensor, tensor.data) for tensor in _tensors(module)]
@@ -83,6 +86,7 @@ class Residence:
             self._latest = None
             raise
         self._here[id(module)] = (module, kept)
+        self.brought += time.monotonic() - began
 
     @staticmethod
     def _send(kept: list[tuple[torch.Tensor, torch.Tensor]]) -> None:

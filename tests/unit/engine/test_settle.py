@@ -19,6 +19,7 @@ from danqing.core.job import Contract
 from danqing.core.raster import Raster
 from danqing.engine import build, memory
 from danqing.engine.build import open_engine
+from danqing.engine.families.contract import plan
 from danqing.engine.families.qwen_image_1 import QwenImage1
 from danqing.engine.families.qwen_image_21 import QwenImage21
 from danqing.engine.load import BadCheckpoint, Device, load_family, residence_of, spare_of
@@ -313,6 +314,23 @@ def test_a_backend_that_takes_no_mask_serves_where_none_is_needed(folders: dict[
     folder = folders["causal"]
     family = family_of(folder, Loading(attention="_native_flash"))
     assert difference(drawn(folder, family), drawn(folder, family_of(folder))) <= 1
+
+
+def test_where_texts_of_unlike_lengths_go_together_a_mask_is_no_trouble(folders: dict[str, Path]) -> None:
+    """Kernels that take none leave those steps to the default."""
+    family = family_of(folders["edit"], Loading(attention="_native_flash"))
+    works = [
+        replace(make_work(token, inputs=1), prompt="cat " * (1 + 3 * place))
+        for place, token in enumerate("ab")
+    ]
+    plans = [plan(work, Preset("tiny", 4), Native(multiple=16)) for work in works]
+    lanes = [family.begin(made, family.prefill(made, family.encode(made)), 0) for made in plans]
+    family.step(plans[0], lanes)
+    alone = [family.begin(made, family.prefill(made, family.encode(made)), 0) for made in plans]
+    for made, lane in zip(plans, alone, strict=True):
+        family.step(made, [lane])
+    for one, other in zip(lanes, alone, strict=True):
+        assert float((one.latents - other.latents).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize(

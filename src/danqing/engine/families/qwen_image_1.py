@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
 from diffusers.loaders import QwenImageLoraLoaderMixin
+from diffusers.models.transformers.transformer_qwenimage import QwenDoubleStreamAttnProcessor2_0
 from PIL import Image
 from torch.nn import functional
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -151,6 +152,8 @@ class QwenImage1(Painter[Prefix]):
         self.transformer = QwenImageTransformer2DModel.from_pretrained(folder / "transformer", **how)
         self.vae = AutoencoderKLQwenImage.from_pretrained(folder / "vae", **how)
         flat.flatten(self.vae)
+        for block in self.transformer.transformer_blocks:
+            block.attn.set_processor(MaskingAttention())
         for module in (self.encoder, self.transformer, self.vae):
             module.eval().requires_grad_(False)
         self.language = open_language(self.encoder, self.processor, device, new=tuple(told["missing_keys"]))
@@ -302,6 +305,39 @@ class QwenImage1(Painter[Prefix]):
     def _pixels(self, plan: Plan, latents: torch.Tensor) -> torch.Tensor:
         plane = _unpack(latents, plan.drawn)[:, :, None].to(self.vae.dtype)
         return flat.draw(self.vae, plane * self._std + self._mean)[0, :, 0]
+
+
+class MaskingAttention(QwenDoubleStreamAttnProcessor2_0):  # type: ignore[misc]
+    """The stock attention. Texts of unlike lengths side by side take a mask, which not every kernel that a profile may
+    choose knows: then it is the default's turn."""
+
+    _attention_backend: Any = None
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        *,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_hidden_states_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        image_rotary_emb: Any = None,
+    ) -> Any:
+        """See the stock `__call__`; `Attention` passes on what is named here and nothing else."""
+        chosen = self._attention_backend
+        if encoder_hidden_states_mask is not None:
+            self._attention_backend = None
+        try:
+            return super().__call__(
+                attn,
+                hidden_states,
+                encoder_hidden_states,
+                encoder_hidden_states_mask,
+                attention_mask,
+                image_rotary_emb,
+            )
+        finally:
+            self._attention_backend = chosen
 
 
 def _read_lora(file: Path, transformer: Any, name: str) -> None:
