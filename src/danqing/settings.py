@@ -7,6 +7,7 @@ Unknown names are refused. Rooms never see this object: `app.py` hands each the 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tomllib
@@ -299,7 +300,23 @@ def _refuse_unknown() -> None:
     known |= {PREFIX + short for short in SHORT} | {CONFIG, FOR_COMMANDS}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known:
-            raise BadSettings(f"unknown setting {name}; the known ones are in docs/reference/settings.md")
+            raise BadSettings(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    return f"unknown setting {name}; the known ones are in docs/reference/settings.md"
+
+
+def _no_json() -> str | None:
+    """Which list or table of the environment is not JSON, in words."""
+    for name, _, default in fields():
+        variable = PREFIX + name.replace(".", "_").upper()
+        if isinstance(default, tuple | dict) and variable in os.environ:
+            try:
+                json.loads(os.environ[variable])
+            except ValueError:
+                return f"setting {name}: {variable} is not JSON (got {os.environ[variable]!r})"
+    return None
 
 
 def _file(data: Path) -> Path | None:
@@ -351,6 +368,10 @@ def load(**flags: Any) -> Settings:
     except ValidationError as fault:
         first = fault.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise BadSettings(_unknown(name)) from fault
         raise BadSettings(f"setting {name}: {first['msg']} (got {first['input']!r})") from fault
-    except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+    except SettingsError as fault:
+        raise BadSettings(_no_json() or f"{file or 'environment'}: {fault}") from fault
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise BadSettings(f"{file or 'environment'}: {fault}") from fault

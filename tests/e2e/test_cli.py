@@ -65,6 +65,10 @@ def test_no_picture_is_overwritten(served: Served, photo: Path, tmp_path: Path) 
         (("edit", "nothing.png", "red"), "cannot read nothing.png"),
         (("generate", "a", "--size", "10x10"), "Expected format: '<width>*<height>'"),
         (("generate", "a", "--seed", "-1"), "seed"),
+        (
+            ("generate", "a", "--model", "wan2.2-t2i-flash"),
+            "not called in the way in which the command line calls",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_line_and_ends_with_1(
@@ -103,6 +107,10 @@ def test_a_setting_that_is_unknown_or_bad_stops_the_start_and_is_named(tmp_path:
     known = danqing("models", "--data", str(tmp_path), DANQING_CLI_SERVER="http://elsewhere")
     assert known.returncode == 0, known.stderr
     assert "server.port" in danqing("serve", "--data", str(tmp_path), DANQING_PORT="many").stderr
+    no_list = danqing("serve", "--data", str(tmp_path), DANQING_INPUTS_ALLOW="images.internal:80").stderr
+    assert "setting inputs.allow: DANQING_INPUTS_ALLOW is not JSON" in no_list
+    (tmp_path / "danqing.toml").write_text("[server]\nprot = 1\n")
+    assert "unknown setting server.prot" in danqing("serve", "--data", str(tmp_path)).stderr
 
 
 def test_models_lists_every_name_with_its_relation(served: Served) -> None:

@@ -69,6 +69,9 @@ def list_keys(data: DataOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps({"keys": keys}, ensure_ascii=False))
         return
+    typer.echo(
+        f"{'key':8}  {'state':8} {'made (UTC)':16}  {'account':12} {'region/workspace':16} {'pri':>3}  name"
+    )
     for key in keys:
         state = "revoked" if key["revoked"] else "active"
         made = datetime.fromtimestamp(key["created"], UTC).strftime("%Y-%m-%d %H:%M")

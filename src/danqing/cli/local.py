@@ -64,11 +64,11 @@ def reach(
     folder = data or default_data()
     url = running(folder)
     if url is not None:
-        yield Remote(url, key or own_key(folder))
+        yield Remote(url, key or own_key(folder), near=True)
         return
     tell("no server is running: starting one for this call (`danqing serve` keeps one)")
     with started(folder) as url:
-        yield Remote(url, key or own_key(folder))
+        yield Remote(url, key or own_key(folder), near=True)
 
 
 def elsewhere(server: str, key: str | None) -> Remote:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 GENERATION = "/api/v1/services/aigc/multimodal-generation/generation"
 SECONDS = 310.0
@@ -52,10 +52,11 @@ class Event:
 class Remote:
     """One server and one key."""
 
-    def __init__(self, url: str, key: str) -> None:
-        """`url` is scheme and host, without `/api/v1`."""
+    def __init__(self, url: str, key: str, *, near: bool = False) -> None:
+        """`url` is scheme and host, without `/api/v1`. From a server that is `near`, on this machine, pictures come
+        directly, whatever address its links name for others."""
         self.url = url.rstrip("/").removesuffix("/api/v1")
-        self._key = key
+        self._key, self._near = key, near
         # A proxy of the environment must not stand between this command and a server on this machine.
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
@@ -119,7 +120,10 @@ class Remote:
             raise CallFailed(f"no answer from {self.url}: {fault}") from fault
 
     def download(self, url: str) -> bytes:
-        """The bytes behind a result link."""
+        """The bytes behind a result link. Raises CallFailed."""
+        if self._near:
+            link = urlsplit(url)
+            url = f"{self.url}{link.path}?{link.query}"
         try:
             with self._open(urllib.request.Request(url), timeout=60.0) as answer:
                 data: bytes = answer.read()
@@ -159,6 +163,8 @@ def _data_uri(path: Path) -> str:
 def _explain(fault: urllib.error.HTTPError) -> str:
     try:
         told = json.load(fault)
+        if told["message"].startswith("url error"):
+            return "this model is not called in the way in which the command line calls (docs/reference/models.md)"
         return f"{told['code']}: {told['message']} (HTTP {fault.code}, request {told['request_id']})"
     except (ValueError, KeyError, TypeError):
         return f"HTTP {fault.code} from {fault.url}"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+REGIONS = frozenset(
+    {"cn-beijing", "ap-southeast-1", "cn-hongkong", "us-east-1", "eu-central-1", "ap-northeast-1"}
+)
+"""Those of the hosted service, which an address may name."""
 MOST_PRIORITY = 10
 """A priority lies between minus this and this."""
 

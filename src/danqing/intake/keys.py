@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from danqing.core.errors import BadKey, NoKey, NotPermitted, WorkspaceUnknown
-from danqing.core.keys import HERE, MOST_PRIORITY, ApiKey, Place
+from danqing.core.keys import HERE, MOST_PRIORITY, REGIONS, ApiKey, Place
 from danqing.core.ports import Clock, JobStore
 
 PREFIX = "sk-"
@@ -176,16 +176,21 @@ class Keys:
         priority: int = 0,
     ) -> NewKey:
         """Make and store a key. `expires` in Unix seconds; `region` None is this installation's. The secret in the
-        answer is shown nowhere else. Raises ValueError for a region or workspace that is no plain name, and for a
-        priority beyond the bounds."""
+        answer is shown nowhere else. Raises ValueError for an empty name, a region that no address can name, a
+        workspace that is no plain name, and a priority beyond the bounds."""
         if type(priority) is not int or abs(priority) > MOST_PRIORITY:
             raise ValueError(
                 f"priority is a whole number from {-MOST_PRIORITY} to {MOST_PRIORITY}, not {priority!r}"
             )
+        if not name.strip():
+            raise ValueError("a key needs a name, by which it is known in lists")
         region = self.region if region is None else region
         for given in (region, *([workspace] if workspace else [])):
             if not _NAME.fullmatch(given):
                 raise ValueError(f"{given!r} is not a name: letters, digits, - and _, at most 64")
+        if region not in REGIONS | {self.region}:
+            there = ", ".join(sorted(REGIONS | {self.region}))
+            raise ValueError(f"no request can name the region {region!r}; there are: {there}")
         secret = new_secret()
         record = ApiKey(
             key_id=secret[len(PREFIX) : len(PREFIX) + ID],

@@ -12,13 +12,10 @@ from types import MappingProxyType
 
 from starlette.requests import Request
 
-from danqing.core.keys import Place
+from danqing.core.keys import REGIONS, Place
 from danqing.intake.keys import Caller
 from danqing.wire.desk import Desk
 
-REGIONS = frozenset(
-    {"cn-beijing", "ap-southeast-1", "cn-hongkong", "us-east-1", "eu-central-1", "ap-northeast-1"}
-)
 HOSTS: Mapping[str, str] = MappingProxyType(
     {
         "dashscope.aliyuncs.com": "cn-beijing",

@@ -192,6 +192,18 @@ async def test_a_workspace_goes_with_its_last_key(keys: Keys) -> None:
         await keys.check(main.secret, Place(workspace="ws-1"))
 
 
+async def test_a_key_that_no_request_could_use_is_not_made(keys: Keys) -> None:
+    with pytest.raises(ValueError, match=r"no request can name the region 'mars'; there are: .*cn-beijing"):
+        await keys.create("far away", tenant="acme", region="mars")
+    with pytest.raises(ValueError, match="needs a name"):
+        await keys.create(" ", tenant="acme")
+
+
+async def test_a_region_of_one_s_own_name_is_one(store: SqliteStore, clock: VirtualClock) -> None:
+    mine = Keys(store, pepper=PEPPER, clock=clock, region="cellar")
+    assert (await mine.create("here", tenant="acme", region="cellar")).record.region == "cellar"
+
+
 @pytest.mark.parametrize("name", ["", " ", "a/b", "ä", "x" * 65, "-a", "a\n"])
 async def test_a_region_or_workspace_that_is_no_name_makes_no_key(name: str, keys: Keys) -> None:
     with pytest.raises(ValueError, match="not a name"):
