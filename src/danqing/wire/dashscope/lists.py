@@ -46,9 +46,7 @@ def boxes(name: str, value: object, pictures: int) -> None:
         if not isinstance(found, list) or len(found) > BOXES:
             raise wrong(name, f"at most {BOXES} boxes for each image", f"parameters.{name}[{place}]")
         if not all(_is_box(box) for box in found):
-            raise wrong(
-                name, "boxes of [x1, y1, x2, y2] in pixels, none below 0", f"parameters.{name}[{place}]"
-            )
+            raise wrong(name, "boxes of [x1, y1, x2, y2] in pixels", f"parameters.{name}[{place}]")
 
 
 CHECKS: Mapping[str, Callable[[str, object, int], str | None]] = MappingProxyType(
