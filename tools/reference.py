@@ -31,12 +31,9 @@ def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
 
 def settings_page() -> str:
     """Every setting, its environment name and default."""
-    from danqing.settings import PREFIX, fields
+    from danqing.settings import fields, variable
 
-    rows = (
-        (f"`{name}`", f"`{PREFIX}{name.replace('.', '_').upper()}`", f"`{default}`", said)
-        for name, said, default in fields()
-    )
+    rows = ((f"`{name}`", f"`{variable(name)}`", f"`{default}`", said) for name, said, default in fields())
     intro = (
         "# Settings\n\nIn `danqing.toml` in the data folder (or the file that `DANQING_CONFIG` names), in "
         "the environment, or as a flag of `danqing serve`; the later wins. `DANQING_HOST`, `DANQING_PORT` "

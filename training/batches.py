@@ -129,8 +129,7 @@ class Codec:
     @torch.no_grad()
     def encode(self, pictures: list[np.ndarray]) -> Tensor:
         """Normalised latents, one row of tokens a picture."""
-        latents = (self.vae.encode(to_tensor(pictures)).latent_dist.mode() - self.mean) / self.std
-        return latents.flatten(2).transpose(1, 2).contiguous()
+        return self._latents(pictures).flatten(2).transpose(1, 2).contiguous()
 
     @torch.no_grad()
     def shares(self, pictures: list[np.ndarray], by: float = 0.3) -> Tensor:
@@ -139,7 +138,7 @@ class Codec:
 
         An autoencoder uses its channels unequally: of the miniature's 32, 16 change a picture a hundred times less.
         """
-        latents = (self.vae.encode(to_tensor(pictures)).latent_dist.mode() - self.mean) / self.std
+        latents = self._latents(pictures)
         generator = torch.Generator().manual_seed(SHARES_SEED)
         before, changes = self._decode(latents), []
         for channel in range(latents.shape[1]):
@@ -148,6 +147,10 @@ class Codec:
             changes.append((self._decode(moved) - before).square().mean())
         found = torch.stack(changes)
         return found / found.mean()
+
+    def _latents(self, pictures: list[np.ndarray]) -> Tensor:
+        """(B, C, 1, rows, columns)."""
+        return (self.vae.encode(to_tensor(pictures)).latent_dist.mode() - self.mean) / self.std
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.vae.decode(latents * self.std + self.mean, return_dict=False)[0][:, :3]

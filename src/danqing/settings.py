@@ -295,8 +295,13 @@ def fields() -> list[tuple[str, str, Any]]:
     return rows
 
 
+def variable(name: str) -> str:
+    """The environment's name of a setting."""
+    return PREFIX + name.replace(".", "_").upper()
+
+
 def _refuse_unknown() -> None:
-    known = {PREFIX + name.replace(".", "_").upper() for name, _, _ in fields()}
+    known = {variable(name) for name, _, _ in fields()}
     known |= {PREFIX + short for short in SHORT} | {CONFIG, FOR_COMMANDS}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known:
@@ -310,12 +315,12 @@ def _unknown(name: str) -> str:
 def _no_json() -> str | None:
     """Which list or table of the environment is not JSON, in words."""
     for name, _, default in fields():
-        variable = PREFIX + name.replace(".", "_").upper()
-        if isinstance(default, tuple | dict) and variable in os.environ:
+        given = os.environ.get(variable(name))
+        if isinstance(default, tuple | dict) and given is not None:
             try:
-                json.loads(os.environ[variable])
+                json.loads(given)
             except ValueError:
-                return f"setting {name}: {variable} is not JSON (got {os.environ[variable]!r})"
+                return f"setting {name}: {variable(name)} is not JSON (got {given!r})"
     return None
 
 

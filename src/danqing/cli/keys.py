@@ -18,6 +18,8 @@ from danqing.settings import default_data
 
 app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 
+_ROW = "{:8}  {:8} {:16}  {:12} {:16} {:>3}  {}"
+
 
 @contextmanager
 def _talk(data: DataOption) -> Iterator[Operator]:
@@ -69,16 +71,13 @@ def list_keys(data: DataOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps({"keys": keys}, ensure_ascii=False))
         return
-    typer.echo(
-        f"{'key':8}  {'state':8} {'made (UTC)':16}  {'account':12} {'region/workspace':16} {'pri':>3}  name"
-    )
+    typer.echo(_ROW.format("key", "state", "made (UTC)", "account", "region/workspace", "pri", "name"))
     for key in keys:
         state = "revoked" if key["revoked"] else "active"
         made = datetime.fromtimestamp(key["created"], UTC).strftime("%Y-%m-%d %H:%M")
         where = f"{key['region'] or 'home'}/{key['workspace'] or '*'}"
-        typer.echo(
-            f"{key['key_id']}  {state:8} {made}  {key['tenant']:12} {where:16} {key['priority']:+3}  {key['name']}"
-        )
+        priority = f"{key['priority']:+}"
+        typer.echo(_ROW.format(key["key_id"], state, made, key["tenant"], where, priority, key["name"]))
 
 
 @app.command()

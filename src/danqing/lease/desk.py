@@ -163,9 +163,8 @@ class Desk:
             await self._return(news.leases)
             return News((), news.cancelled)
         seat.heard = self._clock.monotonic()
-        for (
-            lease
-        ) in news.leases:  # all of them before anything is awaited: whoever buries this worker must find them
+        # All of them before anything is awaited: whoever buries this worker must find them.
+        for lease in news.leases:
             self._hand_over(seat, lease)
         for lease in news.leases:
             await self._take_over(lease)

@@ -145,7 +145,9 @@ class Costs:
         known = self._rates.get(key)
         if known is None:
             self._single.add(key)
-        self._rates[key] = rate if known is None else self._between(key, known, rate)
+        else:
+            rate = self._between(key, known, rate)
+        self._rates[key] = rate
         self._told[bill.stage] = {}
 
     def _between(self, key: tuple[Stage, int], known: float, rate: float) -> float:

@@ -413,13 +413,13 @@ class _Costs:
     def bill(self, plan: Plan, stage: Stage, lanes: int, known: Known) -> Bill:
         """See `Family.bill`; `known` is not done again."""
         branches = 1 if plan.negative is None else 2
-        looked = self._looked(plan)
-        unread = sum(size.area for size in plan.inputs[known.inputs :])
+        looked, unread = int(self._looked(plan.inputs)), plan.inputs[known.inputs :]
         words, target = self._words(plan), latent_tokens(plan.drawn)
         inputs = sum(latent_tokens(size) for size in plan.inputs)
         if stage is Stage.ENCODE:
-            area = unread + (plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0)
-            pictures = unread * self._look_share / 28**2
+            area = plan.drawn.area if plan.work.mask is not None or plan.strength < 1.0 else 0
+            area += sum(size.area for size in unread)
+            pictures = self._looked(unread)
             vision = 2.0 * self._vision * 4 * pictures
             reading = 2.0 * self._text * (words * (branches - known.prompts) + pictures)
             return Bill(stage, reading + vision + self._read_pixel * area)
@@ -436,13 +436,14 @@ class _Costs:
         """Activations of the largest pass: a dozen widths a token in the transformer, full-size maps in the
         autoencoder."""
         tokens = self._words(plan) + sum(latent_tokens(size) for size in (*plan.inputs, plan.drawn))
-        tokens += self._looked(plan)
+        tokens += int(self._looked(plan.inputs))
         largest = max(size.area for size in (*plan.inputs, plan.drawn))
         return max(12 * tokens * self._block.width * self._item, self._pixel * largest)
 
-    def _looked(self, plan: Plan) -> int:
-        """Tokens of the inputs as the encoder sees them, one for 28 x 28 pixels."""
-        return int(sum(size.area for size in plan.inputs) * self._look_share / 28**2)
+    def _looked(self, inputs: Sequence[Size]) -> float:
+        """Tokens of pictures as the encoder sees them, one for 28 x 28 pixels, from the sizes that the autoencoder
+        reads."""
+        return sum(size.area for size in inputs) * self._look_share / 28**2
 
     @staticmethod
     def _words(plan: Plan) -> int:
