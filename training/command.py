@@ -14,7 +14,8 @@ import torch
 from diffusers import AutoencoderKLQwenImage21
 from transformers import AutoTokenizer
 
-from training.adopt import adopt_words, match_words
+from training.adopt import adopt_words, deepened, match_words
+from training.batches import CURRICULUM
 from training.build import Shape
 from training.card import write_card
 from training.denoiser import Run, Student, lessons_from, train_denoiser
@@ -38,7 +39,9 @@ def _options() -> argparse.Namespace:
         "--vae-minutes", type=float, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
     )
     parser.add_argument(
-        "--start", type=Path, help="a checkpoint folder of ours to go on from, with fresh optimisers"
+        "--start",
+        type=Path,
+        help="a checkpoint folder of ours to go on from, with fresh optimisers and the last lessons",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the state in --work")
     parser.add_argument(
@@ -69,7 +72,8 @@ def _student(options: argparse.Namespace, tokenizer: Any) -> Run:
     run = Run.start(tokenizer, Shape())
     if options.start:
         words = match_words(AutoTokenizer.from_pretrained(options.start / "tokenizer"), tokenizer)
-        run.adopt(adopt_words(weights_of(options.start), run.average, words))
+        weights = deepened(weights_of(options.start), Shape().layers)
+        run.adopt(adopt_words(weights, run.average, words))
     if (options.work / "state.pt").is_file():
         run.load(options.work / "state.pt")
     return run
@@ -86,7 +90,8 @@ def _teach(rank: int, options: argparse.Namespace, minutes: float, place: Any) -
     # A resumed run must not see its first lessons again.
     lessons = lessons_from(vae, tokenizer, options.seed + run.step, rank)
     look = partial(_look, work=options.work, tokenizer=tokenizer) if options.questions else None
-    train_denoiser(run, lessons, folder=options.work, minutes=minutes, others=others, look=look)
+    since = CURRICULUM[-1].start if options.start else 0.0
+    train_denoiser(run, lessons, folder=options.work, minutes=minutes, since=since, others=others, look=look)
 
 
 def _look(run: Run, *, work: Path, tokenizer: Any) -> None:
@@ -124,7 +129,7 @@ def main() -> None:
     torch.set_num_threads(options.threads * options.processes)
     torch.manual_seed(options.seed)
     work: Path = options.work
-    vae_minutes = options.vae_minutes or VAE_SHARE * options.minutes
+    vae_minutes = 0.0 if options.start else options.vae_minutes or VAE_SHARE * options.minutes
     if not (options.resume or options.export_only):
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)

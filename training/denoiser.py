@@ -143,8 +143,8 @@ class Run:
 
 
 def rate_at(done: float, step: int) -> float:
-    """Warm up, hold, then fall in a line over the last third."""
-    return PEAK * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - done) / 0.35))
+    """Warm up, hold, then fall in a line over the last three fifths."""
+    return PEAK * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - done) / 0.6))
 
 
 def train_denoiser(
@@ -153,20 +153,22 @@ def train_denoiser(
     *,
     folder: Path,
     minutes: float,
+    since: float = 0.0,
     others: Alone | Together = ALONE,
     save_every: float = 240,
     look: Callable[[Run], None] | None = None,
     look_every: float = 3600,
 ) -> None:
     """Until each thread has spent `minutes` of processor time over all runs; `look` is called after every `look_every`
-    seconds of it. Only the first of several processes writes and looks."""
+    seconds of it. What is taught first, up to the share `since` of the curriculum, is left out. Only the first of
+    several processes writes and looks."""
     start, before, saved = worked(), run.seconds, time.monotonic()
     looked = run.seconds
     recent: list[list[float]] = []
     run.student.train()
     while run.seconds < 60 * minutes:
         done = run.seconds / (60 * minutes)
-        lesson = lessons.draw(done)
+        lesson = lessons.draw(max(done, since))
         losses = flow_loss(run.student, lesson)
         run.seconds = before + worked() - start
         run.advance(total(losses), rate_at(done, run.step), others)

@@ -15,8 +15,8 @@ from transformers import Qwen2Tokenizer  # noqa: E402
 from danqing.judge.scenes import TASKS, draw_case  # noqa: E402
 from danqing.judge.world import BACKGROUNDS, COLOURS, PLACES, SHAPES  # noqa: E402
 from danqing.judge.world import SIZES as SIZES_OF_THINGS  # noqa: E402
-from training.adopt import adopt_words, match_words  # noqa: E402
-from training.batches import CURRICULUM, SIZES, Codec, Lessons, stage_at  # noqa: E402
+from training.adopt import BLOCKS, adopt_words, deepened, match_words  # noqa: E402
+from training.batches import CURRICULUM, SIZES, Codec, Lesson, Lessons, stage_at  # noqa: E402
 from training.build import SHIFT, Shape, build_scheduler  # noqa: E402
 from training.denoiser import (  # noqa: E402
     Run,
@@ -68,7 +68,14 @@ def test_training_times_are_those_the_sampler_visits() -> None:
 
 
 def test_the_rate_rises_holds_and_falls() -> None:
-    assert rate_at(0.0, 0) < rate_at(0.1, 500) == rate_at(0.5, 5000) > rate_at(0.99, 9000) > 0
+    assert (
+        rate_at(0.0, 0)
+        < rate_at(0.1, 500)
+        == rate_at(0.4, 4000)
+        > rate_at(0.7, 7000)
+        > rate_at(0.99, 9000)
+        > 0
+    )
 
 
 def test_muon_moves_matrices_and_kernels_by_steps_of_one_size() -> None:
@@ -153,6 +160,45 @@ def test_words_keep_their_meaning_when_the_tokenizer_gains_words() -> None:
     adopted = adopt_words(weights, {name: torch.zeros(len(new), 3)}, matched)
     assert adopted[name].sum() == 3
     assert adopted[name][next(iter(matched))].tolist() == [1, 1, 1]
+
+
+def test_a_denoiser_with_more_blocks_begins_as_the_same_function() -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    lesson = Lessons(tokenizer, Codec(build_vae()), 1).draw(0.9)
+    run = Run.start(tokenizer, TINY)
+    grown = Run.start(tokenizer, replace(TINY, layers=5))
+    grown.adopt(deepened(run.average, 5))
+
+    def cost(student: torch.nn.Module) -> float:
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return float(flow_loss(student, lesson)[0])
+
+    assert cost(grown.student) == cost(run.student)
+    grown.advance(total(flow_loss(grown.student, lesson)), 1e-3)
+    for number in range(5):
+        name = f"{BLOCKS}{number}.attn.to_out.0.weight"
+        assert not torch.equal(grown.student.state_dict()[name], grown.average[name])
+    with pytest.raises(ValueError, match="5 blocks"):
+        deepened(grown.average, 2)
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_has_the_last_lessons(tmp_path: Path) -> None:
+    asked: list[float] = []
+
+    class Told(Lessons):
+        def draw(self, done: float) -> Lesson:
+            asked.append(done)
+            return super().draw(done)
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    run = Run.start(tokenizer, TINY)
+    lessons = Told(tokenizer, Codec(build_vae()), 1)
+    train_denoiser(run, lessons, folder=tmp_path, minutes=0.02, since=0.7)
+    assert asked[0] == 0.7
+    assert asked == sorted(asked)
 
 
 def test_lessons_mix_sizes_languages_and_numbers_of_things() -> None:
