@@ -93,8 +93,8 @@ clients: $(VENV)/.dev .clients/.made ## other people's clients, unchanged, each 
 	.clients/litellm/bin/python -m pip --disable-pip-version-check install -q $(LITELLM)
 	@touch $@
 
-train: $(VENV)/.dev ## train the bundled checkpoint again (hours; resumable)
-	$(BIN)/python -m training --out .train
+train: $(VENV)/.dev ## train a checkpoint like the bundled one into .train/miniature (ten hours; goes on where it was)
+	$(BIN)/python -m training --out .train/miniature --processes 2 --threads 1 --resume
 
 lock: $(VENV)/.dev ## pin the dependencies again
 	$(PIP) install -q pip-tools

@@ -111,8 +111,8 @@ class Story:
 
 def write_card(folder: Path, work: Path, figures: Mapping[str, Any]) -> None:
     """MODEL_CARD.md of the checkpoint in `folder`, trained in `work`, judged with `figures` (see `evaluate`)."""
-    with (work / "log.jsonl").open(encoding="utf-8") as log:
-        story = Story.read(log)
+    log = work / "log.jsonl"
+    story = Story.read(log.read_text("utf-8").splitlines() if log.is_file() else ())
     note = work / "NOTE.md"
     parts = [
         _HEAD,

@@ -26,15 +26,16 @@ from training.together import Alone, Together, meeting_place
 from training.tokenizer import build_tokenizer
 from training.vae import build_vae, learned, train_vae
 
-VAE_SHARE = 0.12
+VAE_SHARE = 0.1
 LOOK = 3  # questions a row and language, asked in between
 
 
-def _options() -> argparse.Namespace:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options; those of the process where none are given."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--work", type=Path, default=Path(".train"), help="state and log while training")
-    parser.add_argument("--minutes", type=float, default=110.0, help="time for everything, of the processor")
+    parser.add_argument("--work", type=Path, default=Path(".train/work"), help="state and log while training")
+    parser.add_argument("--minutes", type=float, default=600.0, help="time for everything, of the processor")
     parser.add_argument(
         "--vae-minutes", type=float, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
     )
@@ -56,7 +57,10 @@ def _options() -> argparse.Namespace:
         default=25,
         help="for each row and language at the end, for the card; 0: none",
     )
-    return parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.out.resolve() in (options.work.resolve(), *options.work.resolve().parents):
+        parser.error(f"--out {options.out} is replaced whole, and --work {options.work} would go with it")
+    return options
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -125,7 +129,7 @@ def _share_out(teach: Callable[..., None], options: argparse.Namespace, minutes:
 
 def main() -> None:
     """Autoencoder, denoiser, export, evaluation and card, in this order; each goes on where it was."""
-    options = _options()
+    options = parse()
     torch.set_num_threads(options.threads * options.processes)
     torch.manual_seed(options.seed)
     work: Path = options.work
