@@ -223,6 +223,7 @@ async def _serve(
     clock = SystemClock()
     store = await _open_store(settings, clock)
     stack.push_async_callback(store.close)
+    _refuse_taken(settings.server.host, settings.server.port)  # before a worker loads gigabytes for nothing
     blobs = FolderBlobs(settings.data / "blobs", settings.data / "secrets")
     keys = Keys(store, pepper=pepper(settings.data), clock=clock, region=settings.server.region)
     tally = Tally()
@@ -319,6 +320,13 @@ async def _open_lease(settings: Settings, stack: AsyncExitStack, server: LeaseSe
     return where
 
 
+def _refuse_taken(host: str, port: int) -> None:
+    if port and port_taken(host, port):
+        raise StartRefused(
+            f"{host}:{port} is taken, or not an address of this machine; choose another with --port"
+        )
+
+
 async def _listen(settings: Settings, stack: AsyncExitStack, desk: Desk) -> str:
     """HTTP, with a deadline for heads; answers the URL of this server for clients on this machine."""
     from granian.constants import HTTPModes, Interfaces
@@ -326,10 +334,7 @@ async def _listen(settings: Settings, stack: AsyncExitStack, desk: Desk) -> str:
     from granian.server.embed import Server
 
     host, port = settings.server.host, settings.server.port or free_port(settings.server.host)
-    if port_taken(host, port):
-        raise StartRefused(
-            f"{host}:{port} is taken, or not an address of this machine; choose another with --port"
-        )
+    _refuse_taken(host, port)
     server = Server(
         build(desk),
         address=host,

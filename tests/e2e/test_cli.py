@@ -102,6 +102,16 @@ def test_a_second_server_on_the_same_folder_says_who_holds_it(served: Served) ->
     assert served.url in done.stderr
 
 
+def test_a_port_that_is_taken_stops_the_start_before_a_worker_is_there(
+    served: Served, tmp_path: Path
+) -> None:
+    port = served.url.rsplit(":", 1)[1]
+    done = danqing("serve", "--port", port, "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port} is taken" in done.stderr
+    assert "worker" not in done.stderr
+
+
 def test_a_setting_that_is_unknown_or_bad_stops_the_start_and_is_named(tmp_path: Path) -> None:
     assert "DANQING_LIMTS_QUEUE" in danqing("serve", "--data", str(tmp_path), DANQING_LIMTS_QUEUE="3").stderr
     known = danqing("models", "--data", str(tmp_path), DANQING_CLI_SERVER="http://elsewhere")

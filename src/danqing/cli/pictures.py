@@ -55,6 +55,8 @@ def edit(
         raise typer.BadParameter(
             "name at least one picture before the instruction; to start from words: danqing generate"
         )
+    if os.path.isfile(prompt):  # False, not an error, for a text too long for a name
+        raise typer.BadParameter(f"{prompt} is a file; after the pictures comes what to do with them")
     parameters = _parameters(n=count, size=size, seed=seed, negative_prompt=negative, watermark=watermark)
     ask = Ask(model, prompt, tuple(Path(path) for path in paths), parameters)
     _run(ask, out, (server, key, data), as_json=as_json)

@@ -54,7 +54,11 @@ class Remote:
 
     def __init__(self, url: str, key: str, *, near: bool = False) -> None:
         """`url` is scheme and host, without `/api/v1`. From a server that is `near`, on this machine, pictures come
-        directly, whatever address its links name for others."""
+        directly, whatever address its links name for others. Raises CallFailed for a key that no header can carry."""
+        if not (key.isascii() and key.isprintable()):
+            raise CallFailed(
+                "the key has characters that no key has: it is what `danqing keys create` printed"
+            )
         self.url = url.rstrip("/").removesuffix("/api/v1")
         self._key, self._near = key, near
         # A proxy of the environment must not stand between this command and a server on this machine.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from danqing.cli.remote import Remote
+from danqing.cli.remote import CallFailed, Remote
 
 LINK = "https://pictures.example.org/results/a/b.png?Expires=1&Signature=x%2Fy"
 
@@ -26,3 +26,9 @@ def test_where_a_picture_is_taken_from(near: bool, asked: str) -> None:
     remote._open = opened  # type: ignore[method-assign]
     assert remote.download(LINK) == b"png"
     assert seen == [asked]
+
+
+@pytest.mark.parametrize("key", ["sk-…", "sk-钥匙", "sk-a\nb"])
+def test_a_key_that_no_header_can_carry_is_told_as_that(key: str) -> None:
+    with pytest.raises(CallFailed, match="danqing keys create"):
+        Remote("http://127.0.0.1:9", key)
