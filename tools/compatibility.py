@@ -189,6 +189,9 @@ def _endpoints(models: Mapping[str, Model]) -> str:
 LINKS = """Links to results begin with the scheme and host that the request was sent to, so that whoever could ask can
 fetch; with `server.public_url` they begin with that instead. They work for 24 hours, without a key. The hosted
 service's links name a host of its object store: a client that checks for that host must be told yours.
+
+The compatible mode answers with links, as the hosted service does: `response_format` (`b64_json`), `output_format`,
+`quality`, `style`, `stream` and every other member that OpenAI's images have and DashScope's have not are read past.
 """
 
 
