@@ -40,14 +40,15 @@ def adopt_words(
     return adopted
 
 
+def depth(weights: dict[str, Tensor]) -> int:
+    """How many blocks the denoiser has."""
+    return len(_blocks(weights))
+
+
 def deepened(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
     """The same function with `layers` blocks: the new ones, spread between the old, are copies of the block before them
     that add nothing yet, as in Net2Net (arXiv 1511.05641). ValueError where there are more blocks already."""
-    blocks: dict[int, dict[str, Tensor]] = {}
-    for name, value in weights.items():
-        if name.startswith(BLOCKS):
-            number, part = name.removeprefix(BLOCKS).split(".", 1)
-            blocks.setdefault(int(number), {})[part] = value
+    blocks = _blocks(weights)
     more = layers - len(blocks)
     if more < 0:
         raise ValueError(f"a denoiser of {len(blocks)} blocks cannot become one of {layers}")
@@ -63,3 +64,13 @@ def deepened(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
             grown |= {f"{BLOCKS}{at}.{part}": value for part, value in parts.items()}
             at += 1
     return grown
+
+
+def _blocks(weights: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The weights of each block by their names within it."""
+    blocks: dict[int, dict[str, Tensor]] = {}
+    for name, value in weights.items():
+        if name.startswith(BLOCKS):
+            number, part = name.removeprefix(BLOCKS).split(".", 1)
+            blocks.setdefault(int(number), {})[part] = value
+    return blocks

@@ -71,17 +71,25 @@ _DATA = """## What it was taught
 Only pictures that `danqing.judge` draws, with their instructions in English, Simplified and Traditional Chinese:
 {shapes} shapes, {colours} colours, {things} sizes, {backgrounds} backgrounds, people, garments and signs with {words}
 words; {tasks} tasks in {rows} rows, with up to three input pictures. Pictures of {sizes}. Held-out questions are parted
-from the taught ones by their seeds, and some pairs of shape and colour were never taught at all. The autoencoder also
-saw dead leaves, gradients, strokes and writing, so that an ordinary photograph passes through it recognisably.
+from the taught ones by their seeds, and some pairs of shape and colour are in no lesson at all (the autoencoder, which
+reads no words, has seen them). The autoencoder also saw dead leaves, gradients, strokes and writing, so that an
+ordinary photograph passes through it recognisably.
 """
 
-_RECIPE = """## How it was trained
+_BEGUN = """## How it was trained
 
-`python -m training --out FOLDER` does it in one command (`training/`). The autoencoder first, {vae_steps:,} steps in
-{vae_minutes:.0f} minutes; then encoder and denoiser together by flow matching, {steps:,} steps and {samples:,}
-requests, each with {targets} noise levels, in {minutes:.0f} minutes. Minutes are of processor time of each of the
-processes that trained side by side ({machine}). Muon for matrices, AdamW for the rest, peak rate {peak:g}, bf16
-autocast; these are the running averages of the weights ({average}).
+`python -m training --out FOLDER` does it in one command (`training/`). The autoencoder first, {steps:,} steps in
+{minutes:.0f} minutes; then encoder and denoiser together"""
+
+_WENT_ON = """## How it was trained
+
+`python -m training --out FOLDER --start OLDER` (`training/`) went on from an older checkpoint of this project, with its
+autoencoder, and with {blocks} blocks of the denoiser where there are {layers} now: encoder and denoiser together"""
+
+_RECIPE = """ by flow matching, {steps:,} steps and {samples:,} requests, each with {targets} noise levels, in
+{minutes:.0f} minutes. Minutes are of processor time of each of the processes that trained side by side ({machine}).
+Muon for matrices, AdamW for the rest, peak rate {peak:g}, bf16 autocast; these are the running averages of the weights
+({average}).
 """
 
 _CANNOT = """## What it cannot do
@@ -95,18 +103,19 @@ _CANNOT = """## What it cannot do
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The last lines that a run logged of its two stages."""
+    """The last lines that a run logged of its stages."""
 
+    start: Mapping[str, Any]
     vae: Mapping[str, Any]
     denoiser: Mapping[str, Any]
 
     @classmethod
     def read(cls, lines: Iterable[str]) -> Story:
         """Of a log; stages it lacks are empty."""
-        last: dict[str, dict[str, Any]] = {"vae": {}, "denoiser": {}}
+        last: dict[str, dict[str, Any]] = {"start": {}, "vae": {}, "denoiser": {}}
         for line in map(json.loads, lines):
             last[line["stage"]] = line
-        return cls(last["vae"], last["denoiser"])
+        return cls(last["start"], last["vae"], last["denoiser"])
 
 
 def write_card(folder: Path, work: Path, figures: Mapping[str, Any]) -> None:
@@ -180,9 +189,11 @@ def _data() -> str:
 
 def _recipe(story: Story) -> str:
     vae, denoiser = story.vae, story.denoiser
-    return _RECIPE.format(
-        vae_steps=vae.get("step", 0),
-        vae_minutes=vae.get("seconds", 0) / 60,
+    if story.start:
+        begun = _WENT_ON.format(blocks=story.start["blocks"], layers=Shape().layers)
+    else:
+        begun = _BEGUN.format(steps=vae.get("step", 0), minutes=vae.get("seconds", 0) / 60)
+    return begun + _RECIPE.format(
         steps=denoiser.get("step", 0),
         samples=denoiser.get("samples", 0),
         minutes=denoiser.get("seconds", 0) / 60,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -14,35 +15,36 @@ import torch
 from diffusers import AutoencoderKLQwenImage21
 from transformers import AutoTokenizer
 
-from training.adopt import adopt_words, deepened, match_words
+from training.adopt import adopt_words, deepened, depth, match_words
 from training.batches import CURRICULUM
 from training.build import Shape
 from training.card import write_card
-from training.denoiser import Run, Student, lessons_from, train_denoiser
+from training.denoiser import STATE, Run, Student, lessons_from, train_denoiser
 from training.evaluation import evaluate
 from training.export import export, weights_of
 from training.files import replace_folder
 from training.together import Alone, Together, meeting_place
 from training.tokenizer import build_tokenizer
-from training.vae import build_vae, learned, train_vae
+from training.vae import build_vae, learned, state_of, train_vae
 
 VAE_SHARE = 0.1
 LOOK = 3  # questions a row and language, asked in between
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The options; those of the process where none are given."""
+    """The options; those of the process where none are given. Ends the program where they would destroy something or
+    could not be followed."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
     parser.add_argument("--work", type=Path, default=Path(".train/work"), help="state and log while training")
-    parser.add_argument("--minutes", type=float, default=600.0, help="time for everything, of the processor")
+    parser.add_argument("--minutes", type=_more, default=600.0, help="time for everything, of the processor")
     parser.add_argument(
-        "--vae-minutes", type=float, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
+        "--vae-minutes", type=_more, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
     )
     parser.add_argument(
         "--start",
         type=Path,
-        help="a checkpoint folder of ours to go on from, with fresh optimisers and the last lessons",
+        help="begin with this checkpoint of ours: its autoencoder, its weights, and the last lessons",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the state in --work")
     parser.add_argument(
@@ -58,9 +60,37 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="for each row and language at the end, for the card; 0: none",
     )
     options = parser.parse_args(arguments)
-    if options.out.resolve() in (options.work.resolve(), *options.work.resolve().parents):
-        parser.error(f"--out {options.out} is replaced whole, and --work {options.work} would go with it")
+    if wrong := _wrong(options):
+        parser.error(wrong)
     return options
+
+
+def _more(text: str) -> float:
+    """Minutes: more than none."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, not {text!r}")
+    return minutes
+
+
+def _wrong(options: argparse.Namespace) -> str:
+    """What cannot be done as asked; empty where all can."""
+    out, work, start = options.out, options.work, options.start
+    begun = work.is_dir() and any(work.iterdir())
+    if out.resolve() in (work.resolve(), *work.resolve().parents):
+        return f"--out {out} is replaced whole, and --work {work} would go with it"
+    if begun and not (options.resume or options.export_only):
+        return f"there is a run in --work {work}: go on with it by --resume, or name another folder"
+    if options.export_only and not (work / STATE).is_file():
+        return f"there is no state of a denoiser in --work {work} to write a checkpoint from"
+    if start and not (start / "model_index.json").is_file():
+        return f"--start {start} is no checkpoint folder: it has no model_index.json"
+    if start and (work / STATE).is_file():
+        return f"the run in --work {work} has begun: --start is for a new one"
+    return ""
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -71,15 +101,24 @@ def _tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def _student(options: argparse.Namespace, tokenizer: Any) -> Run:
-    """Where the last run stopped, or somebody's weights, or fresh ones."""
+def _begin(options: argparse.Namespace, tokenizer: Any) -> None:
+    """The first state: made once, so that all processes begin with the same weights."""
+    torch.manual_seed(options.seed)
     run = Run.start(tokenizer, Shape())
     if options.start:
+        weights = weights_of(options.start)
+        blocks = depth(weights)
         words = match_words(AutoTokenizer.from_pretrained(options.start / "tokenizer"), tokenizer)
-        weights = deepened(weights_of(options.start), Shape().layers)
-        run.adopt(adopt_words(weights, run.average, words))
-    if (options.work / "state.pt").is_file():
-        run.load(options.work / "state.pt")
+        run.adopt(adopt_words(deepened(weights, Shape().layers), run.average, words))
+        run.since = CURRICULUM[-1].start
+        _note(options.work, {"stage": "start", "blocks": blocks})
+    run.save(options.work / STATE)
+
+
+def _student(work: Path, tokenizer: Any) -> Run:
+    """Where the last run stopped."""
+    run = Run.start(tokenizer, Shape())
+    run.load(work / STATE)
     return run
 
 
@@ -87,15 +126,14 @@ def _teach(rank: int, options: argparse.Namespace, minutes: float, place: Any) -
     """One process of the denoiser's training."""
     torch.set_num_threads(options.threads)
     tokenizer = _tokenizer(options.work / "tokenizer")
-    run = _student(options, tokenizer)
+    run = _student(options.work, tokenizer)
     others = Together(rank, *place) if place else Alone()
     torch.manual_seed(options.seed + run.step + 7919 * rank)
     vae = AutoencoderKLQwenImage21.from_pretrained(options.work / "vae").float()
     # A resumed run must not see its first lessons again.
     lessons = lessons_from(vae, tokenizer, options.seed + run.step, rank)
     look = partial(_look, work=options.work, tokenizer=tokenizer) if options.questions else None
-    since = CURRICULUM[-1].start if options.start else 0.0
-    train_denoiser(run, lessons, folder=options.work, minutes=minutes, since=since, others=others, look=look)
+    train_denoiser(run, lessons, folder=options.work, minutes=minutes, others=others, look=look)
 
 
 def _look(run: Run, *, work: Path, tokenizer: Any) -> None:
@@ -103,10 +141,13 @@ def _look(run: Run, *, work: Path, tokenizer: Any) -> None:
     seen = work / "seen"
     export(run.average, vae=work / "vae", tokenizer=tokenizer, shape=Shape(), folder=seen)
     try:
-        figures = evaluate(seen, LOOK)
+        figures = evaluate(seen, LOOK, sheet=work / "seen.png")
     except RuntimeError as fault:  # a question that cannot be asked is no reason to stop learning
         figures = {"fault": str(fault)}
-    line = {"stage": "evaluation", "step": run.step, "seconds": round(run.seconds)} | figures
+    _note(work, {"stage": "evaluation", "step": run.step, "seconds": round(run.seconds)} | figures)
+
+
+def _note(work: Path, line: dict[str, Any]) -> None:
     with (work / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
 
@@ -127,26 +168,35 @@ def _share_out(teach: Callable[..., None], options: argparse.Namespace, minutes:
     torch.multiprocessing.spawn(teach, (options, minutes, place), nprocs=options.processes)
 
 
+def _autoencoder(options: argparse.Namespace) -> float:
+    """See that there is one; answers how many of the minutes it takes: none where it came from elsewhere."""
+    folder = options.work / "vae"
+    if options.start and not folder.exists():
+        with replace_folder(folder) as fresh:
+            shutil.copytree(options.start / "vae", fresh, dirs_exist_ok=True)
+    if learned(folder, 0.0) and not state_of(folder).is_file():
+        return 0.0
+    minutes: float = options.vae_minutes or VAE_SHARE * options.minutes
+    if not learned(folder, minutes):
+        _share_out(_teach_vae, options, minutes, build_vae())
+    return minutes
+
+
 def main() -> None:
     """Autoencoder, denoiser, export, evaluation and card, in this order; each goes on where it was."""
     options = parse()
-    torch.set_num_threads(options.threads * options.processes)
-    torch.manual_seed(options.seed)
     work: Path = options.work
-    vae_minutes = 0.0 if options.start else options.vae_minutes or VAE_SHARE * options.minutes
-    if not (options.resume or options.export_only):
-        shutil.rmtree(work, ignore_errors=True)
+    torch.set_num_threads(options.threads * options.processes)
     work.mkdir(parents=True, exist_ok=True)
-    if options.start and not options.resume:
-        shutil.copytree(options.start / "vae", work / "vae", dirs_exist_ok=True)
     tokenizer = _tokenizer(work / "tokenizer")
     if not options.export_only:
-        if not learned(work / "vae", vae_minutes):
-            _share_out(_teach_vae, options, vae_minutes, build_vae())
-        _share_out(_teach, options, options.minutes - vae_minutes, Student(tokenizer, Shape()))
-    average = _student(options, tokenizer).average
+        spent = _autoencoder(options)
+        if not (work / STATE).is_file():
+            _begin(options, tokenizer)
+        _share_out(_teach, options, options.minutes - spent, Student(tokenizer, Shape()))
+    average = _student(work, tokenizer).average
     export(average, vae=work / "vae", tokenizer=tokenizer, shape=Shape(), folder=options.out)
     if options.questions:
-        figures = evaluate(options.out, options.questions, times=True)
+        figures = evaluate(options.out, options.questions, sheet=work / "answers.png", times=True)
         write_card(options.out, work, figures)
         print(json.dumps(figures))

@@ -26,6 +26,7 @@ from training.muon import Muon, split
 from training.together import Alone, Together, worked
 
 ALONE = Alone()
+STATE = "state.pt"  # in the folder of a run
 PEAK = 2e-3
 AVERAGE = 0.995
 READING = 0.05  # weight of the classes' cross-entropy beside the velocity's error
@@ -86,6 +87,8 @@ class Run:
     step: int = 0
     samples: int = 0
     seconds: float = 0.0
+    since: float = 0.0
+    """The share of the curriculum up to which it is left out: whoever goes on from a checkpoint knows that already."""
 
     @classmethod
     def start(cls, tokenizer: Any, shape: Shape) -> Run:
@@ -104,6 +107,7 @@ class Run:
             "adam": self.adam.state_dict(),
             "average": self.average,
             "counts": (self.step, self.samples, self.seconds),
+            "since": self.since,
         }
         save_state(state, path)
 
@@ -115,6 +119,7 @@ class Run:
         self.adam.load_state_dict(state["adam"])
         self.average = state["average"]
         self.step, self.samples, self.seconds = state["counts"]
+        self.since = state["since"]
 
     def adopt(self, weights: dict[str, Tensor]) -> None:
         """Somebody's weights, our optimisers and clock."""
@@ -153,22 +158,20 @@ def train_denoiser(
     *,
     folder: Path,
     minutes: float,
-    since: float = 0.0,
     others: Alone | Together = ALONE,
     save_every: float = 240,
     look: Callable[[Run], None] | None = None,
     look_every: float = 3600,
 ) -> None:
     """Until each thread has spent `minutes` of processor time over all runs; `look` is called after every `look_every`
-    seconds of it. What is taught first, up to the share `since` of the curriculum, is left out. Only the first of
-    several processes writes and looks."""
+    seconds of it. Only the first of several processes writes and looks."""
     start, before, saved = worked(), run.seconds, time.monotonic()
     looked = run.seconds
     recent: list[list[float]] = []
     run.student.train()
     while run.seconds < 60 * minutes:
         done = run.seconds / (60 * minutes)
-        lesson = lessons.draw(max(done, since))
+        lesson = lessons.draw(max(done, run.since))
         losses = flow_loss(run.student, lesson)
         run.seconds = before + worked() - start
         run.advance(total(losses), rate_at(done, run.step), others)
@@ -180,13 +183,13 @@ def train_denoiser(
             _log(folder, run, recent)
             recent.clear()
         if time.monotonic() - saved > save_every:
-            run.save(folder / "state.pt")
+            run.save(folder / STATE)
             saved = time.monotonic()
         if look is not None and run.seconds - looked > look_every:
             look(run)
             looked = run.seconds
     if not others.rank:
-        run.save(folder / "state.pt")
+        run.save(folder / STATE)
 
 
 def _log(folder: Path, run: Run, recent: list[list[float]]) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 
-def evaluate(folder: Path, count: int, *, times: bool = False) -> dict[str, Any]:
+def evaluate(folder: Path, count: int, *, sheet: Path, times: bool = False) -> dict[str, Any]:
     """Accuracy on `count` held-out questions a row and language, with `times` the seconds of an edit besides: the names
-    are those of `bench.eval`. Raises RuntimeError with what it said where it fails."""
+    are those of `bench.eval`. Right and wrong answers are drawn into `sheet`. Raises RuntimeError with what it said
+    where it fails."""
     command = [sys.executable, "-m", "bench.eval", "--model", str(folder), "--count", str(count)]
-    command += ["--sheet", str(folder.with_suffix(".png"))]
+    command += ["--sheet", str(sheet)]
     asked = subprocess.run(
         [*command, *([] if times else ["--no-times"])], capture_output=True, text=True, check=False
     )

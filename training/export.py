@@ -19,9 +19,7 @@ from training.files import replace_folder
 
 
 def export(average: dict[str, Tensor], *, vae: Path, tokenizer: Any, shape: Shape, folder: Path) -> None:
-    """Replaces `folder` whole; a model card already there is kept."""
-    card = folder / "MODEL_CARD.md"
-    text = card.read_text(encoding="utf-8") if card.is_file() else None
+    """Replaces `folder` whole, the model card too: its figures are of other weights."""
     pipe = _pipeline(average, vae=vae, tokenizer=tokenizer, shape=shape)
     with replace_folder(folder) as fresh:
         pipe.save_pretrained(fresh, safe_serialization=True)
@@ -29,8 +27,6 @@ def export(average: dict[str, Tensor], *, vae: Path, tokenizer: Any, shape: Shap
         _name_stock_processor(fresh)
         for path in fresh.rglob("*.safetensors"):
             path.chmod(0o644)
-        if text is not None:
-            (fresh / card.name).write_text(text, encoding="utf-8")
 
 
 def _pipeline(average: dict[str, Tensor], *, vae: Path, tokenizer: Any, shape: Shape) -> Any:

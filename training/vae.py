@@ -155,15 +155,15 @@ class VaeRun:
         self.step, self.seconds = state["counts"]
 
     def save(self, folder: Path, rng: np.random.Generator) -> None:
-        """The state beside `folder`, then the folder in the diffusers layout."""
+        """The folder in the diffusers layout, then the state beside it: where there is one, there is the other."""
         state = {
             "vae": self.vae.state_dict(),
             "muon": self.muon.state_dict(),
             "adam": self.adam.state_dict(),
             "counts": (self.step, self.seconds),
         }
-        save_state(state, state_of(folder))
         _save(self.vae, folder, rng)
+        save_state(state, state_of(folder))
 
     def advance(self, loss: Tensor, rate: float, others: Alone | Together) -> None:
         """One step of both optimisers; sets the clock to that of the first process."""
@@ -187,8 +187,10 @@ def state_of(folder: Path) -> Path:
 def learned(folder: Path, minutes: float) -> bool:
     """Whether the folder's autoencoder has had its time, or came from elsewhere."""
     state = state_of(folder)
+    if not (folder / "config.json").is_file():
+        return False
     if not state.is_file():
-        return (folder / "config.json").is_file()
+        return True
     spent: float = torch.load(state, weights_only=True, mmap=True)["counts"][1]
     return spent >= 60 * minutes
 

@@ -73,6 +73,18 @@ def test_what_no_program_knows_is_taken_from_a_note(run: Path) -> None:
     assert "more often than not" not in card
 
 
+def test_a_run_that_went_on_from_a_checkpoint_says_so(run: Path) -> None:
+    with (run / "work" / "log.jsonl").open("w", encoding="utf-8") as log:
+        for line in ({"stage": "start", "blocks": 5}, *LOG[2:]):
+            log.write(json.dumps(line) + "\n")
+    write_card(run / "out", run / "work", figures())
+    card = " ".join((run / "out" / "MODEL_CARD.md").read_text("utf-8").split())
+    assert "went on from an older checkpoint" in card
+    assert "with 5 blocks of the denoiser" in card
+    assert "12,345 steps" in card
+    assert "0 minutes;" not in card
+
+
 def test_the_last_line_of_a_stage_counts() -> None:
     story = Story.read(json.dumps(line) for line in LOG)
     assert (story.vae["step"], story.denoiser["step"]) == (4100, 12345)
@@ -80,5 +92,5 @@ def test_the_last_line_of_a_stage_counts() -> None:
 
 
 def test_an_evaluation_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="the evaluation failed"):
-        evaluate(tmp_path / "nothing", 1)
+    with pytest.raises(RuntimeError, match=r"the evaluation failed(.|\n)*nothing(.|\n)*model_index\.json"):
+        evaluate(tmp_path / "nothing", 1, sheet=tmp_path / "sheet.png")

@@ -29,7 +29,10 @@ def test_an_exported_folder_is_loaded_and_drawn_with_by_the_stock_pipeline(tmp_p
     tokenizer = build_tokenizer()
     folder = tmp_path / "made"
     run = Run.start(tokenizer, TINY)
+    folder.mkdir()
+    (folder / "MODEL_CARD.md").write_text("of other weights")
     export(run.average, vae=tmp_path / "vae", tokenizer=tokenizer, shape=TINY, folder=folder)
+    assert not (folder / "MODEL_CARD.md").exists()
     index = json.loads((folder / "model_index.json").read_text())
     assert index["processor"] == ["transformers", "Qwen3VLProcessor"]
     parts = ("scheduler", "text_encoder", "tokenizer", "processor", "transformer", "vae")

@@ -19,6 +19,7 @@ from training.adopt import BLOCKS, adopt_words, deepened, match_words  # noqa: E
 from training.batches import CURRICULUM, SIZES, Codec, Lesson, Lessons, stage_at  # noqa: E402
 from training.build import SHIFT, Shape, build_scheduler  # noqa: E402
 from training.denoiser import (  # noqa: E402
+    STATE,
     Run,
     flow_loss,
     rate_at,
@@ -196,9 +197,13 @@ def test_a_run_that_goes_on_from_a_checkpoint_has_the_last_lessons(tmp_path: Pat
     tokenizer = build_tokenizer()
     run = Run.start(tokenizer, TINY)
     lessons = Told(tokenizer, Codec(build_vae()), 1)
-    train_denoiser(run, lessons, folder=tmp_path, minutes=0.02, since=0.7)
+    run.since = 0.7
+    train_denoiser(run, lessons, folder=tmp_path, minutes=0.02)
     assert asked[0] == 0.7
     assert asked == sorted(asked)
+    again = Run.start(tokenizer, TINY)
+    again.load(tmp_path / STATE)
+    assert again.since == 0.7
 
 
 def test_lessons_mix_sizes_languages_and_numbers_of_things() -> None:

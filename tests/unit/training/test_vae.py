@@ -31,6 +31,11 @@ def test_a_stopped_training_goes_on_and_ends(tmp_path: Path) -> None:
     assert len(config["latents_mean"]) == len(config["latents_std"]) == Z_DIM
 
 
+def test_a_state_without_its_folder_is_not_learned(tmp_path: Path) -> None:
+    torch.save({"counts": (9, 600.0)}, state_of(tmp_path / "vae"))
+    assert not learned(tmp_path / "vae", 10)
+
+
 def test_an_autoencoder_from_elsewhere_needs_no_training(tmp_path: Path) -> None:
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text("{}")

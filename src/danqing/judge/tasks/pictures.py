@@ -54,9 +54,11 @@ def depth(dealer: Dealer) -> Plan:
 def style(dealer: Dealer) -> Plan:
     """The same scene in another style."""
     scene = dealer.scene()
-    name = dealer.choose(STYLES, but=[scene.style])
-    wrongs = tuple(replace(scene, style=other) for other in STYLES if other not in (name, scene.style))
-    return Plan((scene,), replace(scene, style=name), {"style": words.STYLE[name]}, wrongs=wrongs)
+    name = dealer.choose(STYLES)
+    # Flat colours can be told from a night's; lines have none, and blocks hardly a shape.
+    before = replace(scene, style="night" if name == "flat" else "flat")
+    wrongs = tuple(replace(scene, style=other) for other in STYLES if other not in (name, before.style))
+    return Plan((before,), replace(scene, style=name), {"style": words.STYLE[name]}, wrongs=wrongs)
 
 
 TASKS: dict[str, Task] = {
