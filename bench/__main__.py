@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from bench.figures import show
+from bench.figures import commit, show
 
 PATIENCE = 4
 GRACE_SECONDS = 30.0
@@ -92,12 +92,6 @@ PARTS = (
     Part("previews", 1, ("preview_first_step", "preview_cost", "preview_psnr", "preview_r2")),
 )
 """In this order: the machine is quietest before a server runs."""
-
-
-def commit() -> str:
-    """The commit that was measured."""
-    asked = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def told(command: Sequence[str], seconds: float) -> dict[str, Any]:

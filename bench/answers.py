@@ -10,14 +10,15 @@ import io
 import itertools
 import json
 import statistics
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from danqing.core.events import Event, Failed, Finished, ImageReady, Work
@@ -30,7 +31,11 @@ from danqing.judge.world import COLOURS, Scene
 from danqing.pixels.png import encode
 from danqing.profiles.loader import Profile, load_profile
 
+STANDS_OUT = 12.0  # in CIELAB
+NO_COLOUR = "blurred, text"
 _BLANK = np.full((128, 128, 3), 255, np.uint8)
+TRIES = 6
+LATER = {429, 500, 502, 503, 504}  # a service that answers so may be asked again
 GENERATION = "/api/v1/services/aigc/multimodal-generation/generation"
 
 
@@ -52,6 +57,13 @@ def raster(pixels: Pixels) -> Raster:
     """An array of height x width x 3 as the engine takes it."""
     height, width = pixels.shape[:2]
     return Raster(Size(width, height), 3, np.ascontiguousarray(pixels).tobytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A question to which no picture came, and why."""
+
+    why: str
 
 
 class EngineAnswers:
@@ -92,16 +104,23 @@ def _pixels(drawn: Raster) -> Pixels:
 
 
 class ServerAnswers:
-    """One synchronous call of the native API a question."""
+    """One synchronous call of the native API a question. A service that is busy is asked again, a little later each
+    time; what it refuses is unanswered."""
 
-    def __init__(self, url: str, key: str, models: tuple[str, str]) -> None:
-        self.url, self.key, self.models = url.rstrip("/") + GENERATION, key, models
+    def __init__(self, url: str, key: str, models: tuple[str, str], *, pause: float = 1.0) -> None:
+        self.url, self.key, self.models, self.pause = url.rstrip("/") + GENERATION, key, models, pause
 
-    def ask(self, cases: Sequence[Case]) -> list[Pixels]:
+    def ask(self, cases: Sequence[Case]) -> list[Pixels | Unanswered]:
         """One picture a case, in order."""
         return [self._one(case) for case in cases]
 
-    def _one(self, case: Case) -> Pixels:
+    def seconds(self, case: Case) -> float:
+        """From the call to the picture, of one request alone."""
+        began = time.perf_counter()
+        self._one(case)
+        return time.perf_counter() - began
+
+    def _one(self, case: Case) -> Pixels | Unanswered:
         width, height = case.size
         content = [{"image": f"data:image/png;base64,{_base64(picture)}"} for picture in case.inputs]
         body = {
@@ -115,6 +134,21 @@ class ServerAnswers:
                 "prompt_extend": False,
             },
         }
+        why = ""
+        for number in range(TRIES):
+            if number:
+                time.sleep(self.pause * 2 ** (number - 1))
+            try:
+                return self._picture(body)
+            except urllib.error.HTTPError as fault:
+                why = f"HTTP {fault.code}: {fault.read().decode(errors='replace')[:200]}"
+                if fault.code not in LATER:
+                    break
+            except OSError as fault:
+                why = str(fault)
+        return Unanswered(why)
+
+    def _picture(self, body: Mapping[str, Any]) -> Pixels:
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         request = urllib.request.Request(self.url, data=json.dumps(body).encode(), headers=headers)
         with urllib.request.urlopen(request, timeout=600) as answer:
@@ -128,32 +162,42 @@ def _base64(picture: Pixels) -> str:
     return base64.b64encode(encode(raster(picture))).decode()
 
 
-def colour_in_the_middle(picture: Pixels) -> str:
-    """The world's colour that is nearest to the middle of a picture."""
+def colour_in_the_middle(picture: Pixels) -> str | None:
+    """The world's colour that is nearest to the middle of a picture; None where nothing stands there."""
     height, width = picture.shape[:2]
     core = picture[height // 2 - 4 : height // 2 + 4, width // 2 - 4 : width // 2 + 4]
-    seen = lab(core).mean((0, 1))
+    seen, behind = lab(core).mean((0, 1)), lab(picture[:8, :8]).mean((0, 1))
+    if float(apart(seen, behind)) < STANDS_OUT:
+        return None
     names = list(COLOURS)
     return names[int(apart(lab(np.array([COLOURS[name] for name in names], np.uint8)), seen).argmin())]
 
 
-def avoided(folder: str | None, count: int = 24) -> dict[str, float]:
+def avoided(answers: EngineAnswers, count: int = 24) -> dict[str, float]:
     """A thing of no said colour is drawn; then again from the same noise with the colour it got as negative prompt.
-    How often does it get another?"""
-    answers = EngineAnswers(folder)
+    How often is it there in another one? And how often with a negative prompt that names no colour: what guidance alone
+    does."""
     scene = Scene("white")
     cases = [
         Case("text_to_image_loose", "en", seed, f"A {shape} in the middle.", (), _BLANK, Plan((), scene))
         for seed, shape in zip(range(count), itertools.cycle(("circle", "square", "heart", "diamond")))
     ]
     first = [colour_in_the_middle(picture) for picture in answers.ask(cases)]
-    then = [colour_in_the_middle(picture) for picture in answers.ask(cases, first)]
-    return {"negative_avoided": round(sum(a != b for a, b in zip(first, then, strict=True)) / count, 3)}
+    shown = [(case, colour) for case, colour in zip(cases, first, strict=True) if colour]
+
+    def share(avoid: Sequence[str]) -> float:
+        then = [colour_in_the_middle(picture) for picture in answers.ask([case for case, _ in shown], avoid)]
+        others = [new is not None and new != old for new, (_, old) in zip(then, shown, strict=True)]
+        return round(sum(others) / max(1, len(others)), 3)
+
+    return {
+        "negative_avoided": share([colour for _, colour in shown]),
+        "negative_control": share([NO_COLOUR] * len(shown)),
+    }
 
 
-def seconds_of_an_edit(folder: str | None, repeats: int = 5) -> dict[str, float]:
-    """Engine seconds of one 512 x 512 edit on all cores, the median of a few; the first is not counted."""
-    answers = EngineAnswers(folder, threads=torch.get_num_threads())
+def seconds_of_an_edit(answers: EngineAnswers | ServerAnswers, repeats: int = 5) -> dict[str, float]:
+    """Seconds of one 512 x 512 edit alone, the median of a few; the first is not counted."""
     told = {}
     for name, task in (("edit_512_one_input_s", "recolour"), ("edit_512_three_inputs_s", "fusion_three")):
         cases = [draw_case(task, seed, "en", size=(512, 512)) for seed in range(repeats + 1)]
@@ -161,9 +205,12 @@ def seconds_of_an_edit(folder: str | None, repeats: int = 5) -> dict[str, float]
     return told
 
 
-def megabytes(folder: str | None) -> dict[str, float]:
-    """Size of the checkpoint's safetensors, in units of 1,000,000 bytes."""
-    place = next(iter(profile_of(folder).checkpoints.values())).folder
-    if place is None:
-        return {}
-    return {"megabytes": round(sum(file.stat().st_size for file in place.rglob("*.safetensors")) / 1e6, 1)}
+def of_checkpoint(folder: str | None, steps: int | None = None) -> dict[str, float | None]:
+    """The size of the safetensors in units of 1,000,000 bytes, the steps that are made, and the shorter side of what is
+    drawn at most, None where that follows what was asked."""
+    profile = profile_of(folder, steps)
+    checkpoint, preset = next(iter(profile.checkpoints.values())), next(iter(profile.models.values()))
+    place = checkpoint.folder
+    size = sum(file.stat().st_size for file in place.rglob("*.safetensors")) / 1e6 if place else None
+    native = max((min(bucket) for bucket in checkpoint.native.buckets), default=None)
+    return {"megabytes": size and round(size, 1), "native": native, "steps": preset.steps}

@@ -21,7 +21,18 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from bench.answers import EngineAnswers, ServerAnswers, avoided, megabytes, seconds_of_an_edit
+import numpy as np
+import torch
+
+from bench.answers import (
+    EngineAnswers,
+    ServerAnswers,
+    Unanswered,
+    avoided,
+    of_checkpoint,
+    seconds_of_an_edit,
+)
+from bench.figures import commit
 from danqing.judge.exam import Paper, Tally, judge_judge
 from danqing.judge.scenes import LANGUAGES, ROWS, Case
 from danqing.judge.score import Verdict, judge
@@ -41,11 +52,11 @@ class Asked:
     names: tuple[str, str]
     steps: int | None
 
-    def answers(self) -> EngineAnswers | ServerAnswers:
+    def answers(self, threads: int = 1) -> EngineAnswers | ServerAnswers:
         """Ready to be asked; made in the process that asks."""
         if self.server:
             return ServerAnswers(self.server, self.key or "", self.names)
-        return EngineAnswers(self.model, steps=self.steps)
+        return EngineAnswers(self.model, steps=self.steps, threads=threads)
 
 
 Answered = tuple[Case, Verdict, Any]
@@ -58,7 +69,10 @@ def _sit(asked: Asked, paper: Paper, mine: int, of: int, out: Any) -> None:
     for start in range(mine * CHUNK, len(questions), of * CHUNK):
         chunk = [paper.draw(question) for question in questions[start : start + CHUNK]]
         for case, picture in zip(chunk, answers.ask(chunk), strict=True):
-            out.put((case, judge(case, picture), picture))
+            if isinstance(picture, Unanswered):
+                out.put((case, Verdict(False, (f"no picture: {picture.why}",)), np.zeros_like(case.truth)))
+            else:
+                out.put((case, judge(case, picture), picture))
     out.put(None)
 
 
@@ -125,7 +139,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--model", help="a checkpoint folder; without it the bundled one")
     parser.add_argument("--server", help="base URL of a running service, up to and without /api/v1")
-    parser.add_argument("--key", help="its key")
+    parser.add_argument(
+        "--key", default=os.environ.get("DASHSCOPE_API_KEY"), help="its key (DASHSCOPE_API_KEY)"
+    )
     parser.add_argument(
         "--models", default="qwen-image-2.0,qwen-image-edit-max", help="names to ask it for: drawing, editing"
     )
@@ -136,25 +152,43 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="first held-out seed")
     parser.add_argument("--rows", nargs="*", default=list(ROWS))
     parser.add_argument("--steps", type=int, help="instead of the profile's own")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, help="that ask; of a service 2, else as many as cores")
     parser.add_argument("--faults", action="store_true", help="say what went wrong")
     parser.add_argument("--sheet", type=Path, default=Path(".eval/contact-sheet.png"))
     parser.add_argument("--no-times", action="store_true", help="accuracy only")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.server and not options.key:
+        parser.error("a service is asked with a key: --key, or DASHSCOPE_API_KEY in the environment")
+    if options.server and options.steps:
+        parser.error("--steps is for checkpoints; a service takes its own")
+    return options
 
 
 def figures(tally: Tally, rows: Sequence[str]) -> dict[str, Any]:
     """What the JSON line says of accuracy."""
     shares = {row: round(tally.share(row), 4) for row in rows}
     gap, half = tally.gap("en", "zh")
+    seen, unseen = tally.novelty()
     return {
         "overall": round(sum(shares.values()) / len(shares), 4),
         "rows": shares,
         "languages": {language: round(tally.share(language=language), 4) for language in LANGUAGES},
         "en_minus_zh": [round(gap, 4), round(half, 4)],
-        "seen": round(tally.share(unseen=False), 4),
-        "unseen": round(tally.share(unseen=True), 4),
+        "seen": round(seen, 4),
+        "unseen": round(unseen, 4),
     }
+
+
+def measured(asked: Asked, *, times: bool) -> dict[str, Any]:
+    """What the JSON line says besides; None is what cannot be known, or was not to be measured."""
+    names = ("edit_512_one_input_s", "edit_512_three_inputs_s", "negative_avoided", "negative_control")
+    line: dict[str, Any] = dict.fromkeys((*names, "megabytes", "native", "steps"))
+    if times:
+        answers = asked.answers(threads=torch.get_num_threads())
+        line |= seconds_of_an_edit(answers)
+        if isinstance(answers, EngineAnswers):
+            line |= avoided(answers)
+    return line if asked.server else line | of_checkpoint(asked.model, asked.steps)
 
 
 def main() -> None:
@@ -166,7 +200,8 @@ def main() -> None:
     paper = Paper(tuple(options.rows), LANGUAGES, options.count, options.first, (side, side))
     began, tally = time.monotonic(), Tally()
     shown: dict[tuple[str, bool], Answered] = {}
-    for case, verdict, picture in collect(asked, paper, options.processes):
+    processes = options.processes or (2 if options.server else os.cpu_count() or 1)
+    for case, verdict, picture in collect(asked, paper, processes):
         tally.add(case, verdict)
         shown.setdefault((case.row, verdict.right), (case, verdict, picture))
     print_table(tally, paper.rows)
@@ -184,11 +219,15 @@ def main() -> None:
         "judge_true": round(true, 4),
         "judge_false": round(false, 4),
     }
-    if not (options.server or options.no_times):
-        line |= seconds_of_an_edit(options.model)
-        line |= avoided(options.model)
-        line |= megabytes(options.model)
-    line |= {"native": side, "count": options.count, "minutes": round((time.monotonic() - began) / 60, 1)}
+    line |= measured(asked, times=not options.no_times)
+    line |= {
+        "commit": commit(),
+        "model": options.server or options.model or "bundled",
+        "side": side,
+        "first": options.first,
+        "count": options.count,
+        "minutes": round((time.monotonic() - began) / 60, 1),
+    }
     print(f"contact sheet: {options.sheet}")
     print(json.dumps(line, ensure_ascii=False))
 

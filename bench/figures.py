@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 
 
@@ -16,3 +17,12 @@ def show(figures: Mapping[str, object]) -> None:
     for name, value in figures.items():
         print(f"{name:28} {'not measured' if value is None else value}")
     print(json.dumps(figures))
+
+
+def commit() -> str:
+    """The commit that was measured; empty outside a repository."""
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""

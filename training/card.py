@@ -219,15 +219,15 @@ def _accuracy(figures: Mapping[str, Any]) -> str:
     rows = [
         "## How often it is right\n",
         f"{figures['count']} held-out questions a row, each asked in English and in Chinese of the same scene, at",
-        f"{figures['native']}x{figures['native']}, judged by `danqing.judge.score` (every object's place, colour and",
+        f"{figures['side']}x{figures['side']}, judged by `danqing.judge.score` (every object's place, colour and",
         "outline, the rest unchanged): `make eval`.\n",
         "| row | right | aim |",
         "|---|---|---|",
         *(f"| `{row}` | {share:.0%} | {AIMS[row]:.0%} |" for row, share in figures["rows"].items()),
         f"| **all** | **{figures['overall']:.0%}** | |\n",
         *_short(figures["rows"]),
-        f"English minus Chinese: {100 * gap:+.1f} ± {100 * half:.1f} points. Pairs of shape and colour that were",
-        f"taught: {figures['seen']:.0%}; that were not: {figures['unseen']:.0%}.\n",
+        f"English minus Chinese: {100 * gap:+.1f} ± {100 * half:.1f} points. Of the tasks that ask about both, pairs",
+        f"of shape and colour that were taught: {figures['seen']:.0%}; that were not: {figures['unseen']:.0%}.\n",
     ]
     return "\n".join(rows)
 

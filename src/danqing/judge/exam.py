@@ -61,9 +61,26 @@ class Tally:
         return len(self._some(row, language, None))
 
     def interval(self, row: str) -> tuple[float, float]:
-        """The 95 % interval of a row (Wilson, 1927), questions in two languages counted as one each."""
-        right = self._some(row, None, None)
-        return wilson(sum(right), len(right))
+        """The 95 % interval of a row (Wilson, 1927). Two languages ask about one scene, and are mostly right together:
+        so many answers count as independent ones would have that scatter as the scenes' means do."""
+        by_scene: dict[tuple[str, int], list[bool]] = {}
+        for case, verdict in self.answered:
+            if case.row == row:
+                by_scene.setdefault((case.task, case.seed), []).append(verdict.right)
+        means = [_share(right) for right in by_scene.values()]
+        share, asked = _share(self._some(row, None, None)), self.asked(row)
+        alone = share * (1 - share)  # the variance of one answer
+        scatter = sum((mean - share) ** 2 for mean in means) / max(1, len(means) * (len(means) - 1))
+        count = min(asked, max(len(means), alone / scatter if scatter else asked)) if alone else len(means)
+        return wilson(share * count, count)
+
+    def novelty(self) -> tuple[float, float]:
+        """Right answers where the pair of shape and colour was taught, and where it was not: of the tasks that ask
+        about both, or the tasks are compared and not the pairs."""
+        both = {case.task for case, _ in self.answered if case.plan.unseen}
+        some = [(case.plan.unseen, verdict.right) for case, verdict in self.answered if case.task in both]
+        taught, new = ([right for unseen, right in some if unseen is kind] for kind in (False, True))
+        return _share(taught), _share(new)
 
     def faults(self) -> Iterator[tuple[Case, Verdict]]:
         """What was answered wrongly."""
@@ -98,7 +115,7 @@ def _share(right: list[bool]) -> float:
     return sum(right) / max(1, len(right))
 
 
-def wilson(right: int, asked: int) -> tuple[float, float]:
+def wilson(right: float, asked: float) -> tuple[float, float]:
     """The 95 % interval of a share: E. B. Wilson, 1927."""
     if not asked:
         return 0.0, 1.0

@@ -26,6 +26,8 @@ def wrong_answers(case: Case) -> Iterator[tuple[str, Pixels]]:
     yield "another edit", render(_other(after, rng), *size)
     if case.plan.wrongs:
         yield "named wrong", render(case.plan.wrongs[int(rng.integers(len(case.plan.wrongs)))], *size)
+    if (elsewhere := _on_another(case, rng)) is not None:
+        yield "on another thing", render(elsewhere, *size)
     for thing in after.things[:1]:
         yield "one thing less", render(after.without(thing), *size)
         if after.style == "flat":
@@ -35,6 +37,25 @@ def wrong_answers(case: Case) -> Iterator[tuple[str, Pixels]]:
         soft = blur(blur(case.truth.astype(np.float32), radius), radius)
         if after.style == "flat":
             yield "blurred truth", (soft + 0.5).astype(np.uint8)
+
+
+def _on_another(case: Case, rng: Rng) -> Scene | None:
+    """What was asked of one thing, done to another one of the scene; None where nothing of that kind was asked."""
+    before, after = next(iter(case.plan.befores), None), case.plan.after
+    if before is None or (before.background, before.style) != (after.background, after.style):
+        return None
+    gone = [it for it in before.things if it not in after.things]
+    came = [it for it in after.things if it not in before.things]
+    others = [it for it in before.things if it in after.things]
+    if len(gone) != 1 or len(came) > 1 or not others:
+        return None
+    other = others[int(rng.integers(len(others)))]
+    if not came:
+        return before.without(other)
+    what = {name: getattr(came[0], name) for name in ("shape", "colour", "place")}
+    changed = {name: value for name, value in what.items() if value != getattr(gone[0], name)}
+    done = replace(other, **changed)
+    return before.swap(other, done) if done != other else None
 
 
 def _alike(one: Pixels, other: Pixels) -> bool:

@@ -156,6 +156,27 @@ def test_a_tally_counts_by_row_language_and_novelty() -> None:
     assert low < tally.share("delete") < high
 
 
+def test_answers_in_two_languages_that_are_always_right_together_count_as_one() -> None:
+    together, apart = Tally(), Tally()
+    for seed in range(20):
+        for language in ("en", "zh"):
+            case = draw_case("delete", seed, language)
+            together.add(case, Verdict(seed % 2 == 0))
+            apart.add(case, Verdict((seed % 2 == 0) == (language == "en")))
+    assert together.interval("delete") == pytest.approx(wilson(10, 20), abs=0.01)
+    assert apart.interval("delete") == pytest.approx(wilson(20, 40), abs=0.01)
+
+
+def test_novelty_compares_pairs_within_the_tasks_that_ask_about_both() -> None:
+    tally = Tally()
+    for seed in range(8):
+        tally.add(draw_case("delete", seed, "en"), Verdict(seed % 2 == 0))
+        tally.add(draw_case("style", seed, "en"), Verdict(right=False))
+    taught, new = tally.novelty()
+    assert taught == pytest.approx(2 / 6)
+    assert new == 1
+
+
 @pytest.mark.parametrize(("right", "asked", "low", "high"), [(0, 10, 0.0, 0.2775), (90, 100, 0.8256, 0.9448)])
 def test_intervals_are_wilsons(right: int, asked: int, low: float, high: float) -> None:
     assert wilson(right, asked) == pytest.approx((low, high), abs=1e-3)

@@ -43,7 +43,7 @@ def figures(**shares: float) -> dict[str, object]:
         "seen": 0.81,
         "unseen": 0.7,
         "count": 25,
-        "native": 128,
+        "side": 128,
     }
 
 

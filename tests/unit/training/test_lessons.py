@@ -66,6 +66,7 @@ def test_training_times_are_those_the_sampler_visits() -> None:
     scheduler.set_timesteps(sigmas=np.linspace(1, 0.05, 20), mu=SHIFT)
     assert float(times.max()) <= 1.0
     assert float(times.median()) >= float(scheduler.sigmas[:-1].median())
+    assert float(times.quantile(0.02)) < 0.2
 
 
 def test_the_rate_rises_holds_and_falls() -> None:
