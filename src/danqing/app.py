@@ -221,8 +221,7 @@ async def _serve(
     wish(settings)
     refuse_unready(settings, profile)
     clock = SystemClock()
-    store = await _open_store(settings, clock)
-    stack.push_async_callback(store.close)
+    store = await _open_store(settings, stack, clock)
     _refuse_taken(settings.server.host, settings.server.port)  # before a worker loads gigabytes for nothing
     blobs = FolderBlobs(settings.data / "blobs", settings.data / "secrets")
     keys = Keys(store, pepper=pepper(settings.data), clock=clock, region=settings.server.region)
@@ -295,7 +294,7 @@ def _price_book(file: Path, desk: LeaseDesk, stack: AsyncExitStack) -> PriceBook
     return book
 
 
-async def _open_store(settings: Settings, clock: SystemClock) -> SqliteStore:
+async def _open_store(settings: Settings, stack: AsyncExitStack, clock: SystemClock) -> SqliteStore:
     rules = Rules(queue_limit=settings.limits.queue, tenant_limit=settings.limits.tenant_queue)
     store = SqliteStore(settings.data / "danqing.sqlite3", clock, rules=rules)
     try:
@@ -303,6 +302,7 @@ async def _open_store(settings: Settings, clock: SystemClock) -> SqliteStore:
         await store.open("starting")
     except UNUSABLE as fault:
         raise StartRefused(str(fault)) from fault
+    stack.push_async_callback(store.close)
     if store.warning:
         _log.warning(store.warning)
     return store
