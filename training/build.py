@@ -19,7 +19,7 @@ class Shape:
 
     text_hidden: int = 192
     text_layers: int = 3
-    layers: int = 6
+    layers: int = 8
     heads: int = 4
     head_dim: int = 64
     mlp_ratio: int = 3
