@@ -25,6 +25,7 @@ def export(average: dict[str, Tensor], *, vae: Path, tokenizer: Any, shape: Shap
         pipe.save_pretrained(fresh, safe_serialization=True)
         pipe.processor.tokenizer.save_pretrained(fresh / "tokenizer")
         _name_stock_processor(fresh)
+        _forget_whence(fresh / "vae" / "config.json")
         for path in fresh.rglob("*.safetensors"):
             path.chmod(0o644)
 
@@ -55,6 +56,13 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _forget_whence(path: Path) -> None:
+    """diffusers writes down the folder a part was loaded from, which is nobody else's business."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content.pop("_name_or_path", None)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _name_stock_processor(folder: Path) -> None:

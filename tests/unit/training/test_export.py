@@ -38,6 +38,8 @@ def test_an_exported_folder_is_loaded_and_drawn_with_by_the_stock_pipeline(tmp_p
     parts = ("scheduler", "text_encoder", "tokenizer", "processor", "transformer", "vae")
     assert all((folder / part).is_dir() for part in parts)
     assert not [path for path in folder.rglob("*") if path.suffix in {".bin", ".pt", ".pickle"}]
+    written = [path.read_text("utf-8") for path in folder.rglob("*.json")]
+    assert not [text for text in written if str(tmp_path) in text]
     pipe = QwenImage21Pipeline.from_pretrained(folder, processor=build_processor(folder), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     again = Run.start(tokenizer, TINY)
