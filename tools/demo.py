@@ -130,7 +130,7 @@ def row(made: Made) -> Row:
     inputs = [Image.fromarray(pixels) for pixels in made.case.case.inputs]
     outputs = [Image.open(path).convert("RGB") for path in made.files]
     width, height = made.case.case.size
-    note = f"{made.model}, {width}×{height} (drawn at about 128×128, scaled up), {made.seconds:.1f} s"
+    note = f"{made.model}, {width}x{height} (drawn at about 128x128, scaled up), {made.seconds:.1f} s"
     plain = f"({made.case.name}, asked in {LANGUAGES[made.case.case.language]})"
     return Row(made.case.case.instruction, plain, inputs, outputs, note)
 

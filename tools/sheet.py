@@ -71,7 +71,15 @@ def _write(pen: ImageDraw.ImageDraw, row: Row, left: int, top: int) -> None:
     pen.multiline_text((left, top + 40), text, font=_font(18), fill="black", spacing=6)
     note = _wrapped(pen, row.note, _font(12), TEXT_WIDTH - 2 * GAP)
     pen.multiline_text((left, top + THUMB - 50), note, font=_font(12), fill="#707070", spacing=3)
-    pen.text((left + TEXT_WIDTH - 2 * GAP - 6, top + 14), "→", font=_font(18), fill="#707070")
+    _arrow(pen, left + TEXT_WIDTH - 2 * GAP - 6, top + 26)
+
+
+def _arrow(pen: ImageDraw.ImageDraw, left: int, middle: int) -> None:
+    """Drawn, as not every font has one."""
+    tip = left + 18
+    pen.line((left, middle, tip, middle), fill="#707070", width=2)
+    for end in (middle - 5, middle + 5):
+        pen.line((tip - 5, end, tip, middle), fill="#707070", width=2)
 
 
 def _wrapped(pen: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
