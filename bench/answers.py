@@ -32,7 +32,7 @@ from danqing.pixels.png import encode
 from danqing.profiles.loader import Profile, load_profile
 
 STANDS_OUT = 12.0  # in CIELAB
-NO_COLOUR = "blurred, text"
+NOTHING_OF_IT = "blurred, text"
 _BLANK = np.full((128, 128, 3), 255, np.uint8)
 TRIES = 6
 LATER = {429, 500, 502, 503, 504}  # a service that answers so may be asked again
@@ -174,16 +174,18 @@ def colour_in_the_middle(picture: Pixels) -> str | None:
 
 
 def avoided(answers: EngineAnswers, count: int = 24) -> dict[str, float]:
-    """A thing of no said colour is drawn; then again from the same noise with the colour it got as negative prompt.
-    How often is it there in another one? And how often with a negative prompt that names no colour: what guidance alone
-    does."""
+    """A thing of no said colour is drawn; then again from the same noise with what came as negative prompt ("a blue
+    circle"). How often is it there in another colour? And how often with a negative prompt that names nothing of it:
+    what guidance alone does."""
     scene = Scene("white")
+    shapes = list(itertools.islice(itertools.cycle(("circle", "square", "heart", "diamond")), count))
     cases = [
         Case("text_to_image_loose", "en", seed, f"A {shape} in the middle.", (), _BLANK, Plan((), scene))
-        for seed, shape in zip(range(count), itertools.cycle(("circle", "square", "heart", "diamond")))
+        for seed, shape in enumerate(shapes)
     ]
     first = [colour_in_the_middle(picture) for picture in answers.ask(cases)]
     shown = [(case, colour) for case, colour in zip(cases, first, strict=True) if colour]
+    named = [f"a {colour} {shape}" for colour, shape in zip(first, shapes, strict=True) if colour]
 
     def share(avoid: Sequence[str]) -> float:
         then = [colour_in_the_middle(picture) for picture in answers.ask([case for case, _ in shown], avoid)]
@@ -191,8 +193,8 @@ def avoided(answers: EngineAnswers, count: int = 24) -> dict[str, float]:
         return round(sum(others) / max(1, len(others)), 3)
 
     return {
-        "negative_avoided": share([colour for _, colour in shown]),
-        "negative_control": share([NO_COLOUR] * len(shown)),
+        "negative_avoided": share(named),
+        "negative_control": share([NOTHING_OF_IT] * len(shown)),
     }
 
 

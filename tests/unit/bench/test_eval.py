@@ -47,7 +47,7 @@ def test_every_name_is_in_the_line_and_the_card_can_be_written_of_it(tally: Tall
     assert line["rows"]["style"] == 0
     assert line["overall"] == pytest.approx(21 / 22, abs=1e-3)
     write_card(tmp_path, tmp_path, line | {"side": 128, "count": 2})
-    assert "| `style` | 0% |" in (tmp_path / "MODEL_CARD.md").read_text("utf-8")
+    assert "| `style` | 0.0% |" in (tmp_path / "MODEL_CARD.md").read_text("utf-8")
 
 
 def test_of_a_service_what_cannot_be_known_is_null() -> None:

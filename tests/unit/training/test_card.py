@@ -55,11 +55,11 @@ def test_the_card_tells_what_was_done_and_how_good_it_is(run: Path) -> None:
         "in 120 minutes",
         "4,100 steps in 60 minutes",
         "0.7 M parameters",
-        "| `style` | 31% | 70% |",
+        "| `style` | 31.0% | 70% |",
         "- `style`: more lessons of it",
         "more often than not: `style` (31%).",
         "+1.2 ± 3.0 points",
-        "| **all** | **80%** | |",
+        "| **all** | **80.0%** | |",
         "128x128, 192x128",
     ):
         assert told in card, told
