@@ -27,6 +27,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _DRAFT = ".draft-"
 _LUMP = 1024 * 1024
 """Bytes that `pour` gathers before it writes them."""
+_GONE = (FileNotFoundError, FileExistsError)
+"""Of a folder that is taken away while it is made; the second where `mkdir` found it, and looked again too late."""
 _TRIES = 3
 """Of a write against a `remove` that takes the emptied folder away in between."""
 
@@ -107,7 +109,7 @@ class FolderBlobs:
     def _write(self, path: Path, data: bytes) -> None:
         try:
             for _ in range(_TRIES - 1):
-                with suppress(FileNotFoundError):
+                with suppress(*_GONE):
                     return self._place(path, data)
             return self._place(path, data)
         except OSError as error:
@@ -137,7 +139,7 @@ class FolderBlobs:
                 draft = path.with_name(_DRAFT + secrets.token_hex(8))
                 draft.open("xb").close()
                 break
-            except FileNotFoundError:
+            except _GONE:
                 if not left:
                     raise
             except OSError as error:

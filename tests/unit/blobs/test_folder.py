@@ -121,3 +121,19 @@ async def test_a_folder_that_goes_while_old_files_are_looked_for_ends_no_sweep(
 
     monkeypatch.setattr(Path, "stat", seen)
     assert await blobs.stale(1.0) == first
+
+
+@pytest.mark.parametrize("gone", [FileNotFoundError, FileExistsError])
+async def test_a_folder_that_is_taken_away_while_it_is_made_is_made_again(
+    gone: type[OSError], blobs: FolderBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, taken = Path.mkdir, [gone()]
+
+    def late(self: Path, *args: object, **named: object) -> None:
+        if taken:
+            raise taken.pop()
+        mkdir(self, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    await blobs.write(KEY, b"x")
+    assert (tmp_path / "blobs" / KEY).read_bytes() == b"x"
