@@ -24,6 +24,7 @@ from danqing.judge.world import SIZES as SIZES_OF_THINGS
 from training.batches import SIZES, TARGETS
 from training.build import Shape
 from training.denoiser import AVERAGE, PEAK
+from training.files import LOG
 
 WIDTH = 120
 FAILS = 0.5  # a row answered less often than this is named among what it cannot do
@@ -120,7 +121,7 @@ class Story:
 
 def write_card(folder: Path, work: Path, figures: Mapping[str, Any]) -> None:
     """MODEL_CARD.md of the checkpoint in `folder`, trained in `work`, judged with `figures` (see `evaluate`)."""
-    log = work / "log.jsonl"
+    log = work / LOG
     story = Story.read(log.read_text("utf-8").splitlines() if log.is_file() else ())
     note = work / "NOTE.md"
     parts = [

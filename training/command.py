@@ -22,7 +22,7 @@ from training.card import write_card
 from training.denoiser import STATE, Run, Student, lessons_from, train_denoiser
 from training.evaluation import evaluate
 from training.export import export, weights_of
-from training.files import replace_folder
+from training.files import add_line, replace_folder
 from training.together import Alone, Together, meeting_place
 from training.tokenizer import build_tokenizer
 from training.vae import build_vae, learned, state_of, train_vae
@@ -111,7 +111,7 @@ def _begin(options: argparse.Namespace, tokenizer: Any) -> None:
         words = match_words(AutoTokenizer.from_pretrained(options.start / "tokenizer"), tokenizer)
         run.adopt(adopt_words(deepened(weights, Shape().layers), run.average, words))
         run.since = CURRICULUM[-1].start
-        _note(options.work, {"stage": "start", "blocks": blocks})
+        add_line(options.work, {"stage": "start", "blocks": blocks})
     run.save(options.work / STATE)
 
 
@@ -144,12 +144,7 @@ def _look(run: Run, *, work: Path, tokenizer: Any) -> None:
         figures = evaluate(seen, LOOK, sheet=work / "seen.png")
     except RuntimeError as fault:  # a question that cannot be asked is no reason to stop learning
         figures = {"fault": str(fault)}
-    _note(work, {"stage": "evaluation", "step": run.step, "seconds": round(run.seconds)} | figures)
-
-
-def _note(work: Path, line: dict[str, Any]) -> None:
-    with (work / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
+    add_line(work, {"stage": "evaluation", "step": run.step, "seconds": round(run.seconds)} | figures)
 
 
 def _teach_vae(rank: int, options: argparse.Namespace, minutes: float, place: Any) -> None:
@@ -174,7 +169,7 @@ def _autoencoder(options: argparse.Namespace) -> float:
     if options.start and not folder.exists():
         with replace_folder(folder) as fresh:
             shutil.copytree(options.start / "vae", fresh, dirs_exist_ok=True)
-    if learned(folder, 0.0) and not state_of(folder).is_file():
+    if not state_of(folder).is_file() and learned(folder, 0.0):
         return 0.0
     minutes: float = options.vae_minutes or VAE_SHARE * options.minutes
     if not learned(folder, minutes):

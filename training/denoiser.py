@@ -6,7 +6,6 @@ stopped run goes on where it was. Time is the processor's, so that a run beside 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from training.batches import TARGETS, Codec, Lesson, Lessons
 from training.build import SHIFT, Shape, build_encoder, build_transformer
-from training.files import save_state
+from training.files import add_line, save_state
 from training.forward import encode_text, velocity
 from training.labels import Reader
 from training.muon import Muon, split
@@ -202,8 +201,7 @@ def _log(folder: Path, run: Run, recent: list[list[float]]) -> None:
         "misread": round(misread, 3),
         "seconds": round(run.seconds),
     }
-    with (folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps(line) + "\n")
+    add_line(folder, line)
 
 
 def lessons_from(vae: Any, tokenizer: Any, seed: int, rank: int = 0) -> Lessons:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,20 @@ from typing import Any
 
 import torch
 
+LOG = "log.jsonl"  # in the folder of a run
+
 
 def save_state(state: dict[str, Any], path: Path) -> None:
     """Writes what a stopped run needs to go on, whole or not at all."""
     fresh = path.with_name(path.name + ".new")
     torch.save(state, fresh)
     fresh.replace(path)
+
+
+def add_line(run: Path, line: dict[str, Any]) -> None:
+    """One more line of what happened to the run in that folder."""
+    with (run / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from danqing.judge.draw import render
 from danqing.judge.scenes import FIRST_TRAINING_SEED, TASKS, draw_case
 from danqing.judge.world import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing
 from danqing.judge.world import SIZES as SIZES_OF_THINGS
-from training.files import replace_folder, save_state
+from training.files import add_line, replace_folder, save_state
 from training.muon import Muon
 from training.pictures import any_picture
 from training.together import Alone, Together, worked
@@ -155,15 +154,16 @@ class VaeRun:
         self.step, self.seconds = state["counts"]
 
     def save(self, folder: Path, rng: np.random.Generator) -> None:
-        """The folder in the diffusers layout, then the state beside it: where there is one, there is the other."""
+        """The state beside `folder`, then the folder in the diffusers layout: a folder without a state is taken for one
+        that came from elsewhere, so there must be none while it is learned."""
         state = {
             "vae": self.vae.state_dict(),
             "muon": self.muon.state_dict(),
             "adam": self.adam.state_dict(),
             "counts": (self.step, self.seconds),
         }
-        _save(self.vae, folder, rng)
         save_state(state, state_of(folder))
+        _save(self.vae, folder, rng)
 
     def advance(self, loss: Tensor, rate: float, others: Alone | Together) -> None:
         """One step of both optimisers; sets the clock to that of the first process."""
@@ -242,5 +242,4 @@ def _log(folder: Path, run: VaeRun, loss: float, error: float) -> None:
         "psnr": round(10 * math.log10(4 / error), 2),
         "seconds": round(run.seconds),
     }
-    with (folder.parent / "log.jsonl").open("a") as log:
-        log.write(json.dumps(line) + "\n")
+    add_line(folder.parent, line)

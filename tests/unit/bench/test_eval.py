@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from bench.answers import ServerAnswers, Unanswered, colour_in_the_middle, raster
+from bench.answers import ServerAnswers, Unanswered, colour_in_the_middle, raster, seconds_of_an_edit
 from bench.eval import Asked, figures, measured
 from danqing.judge.exam import Tally
 from danqing.judge.scenes import ROWS, draw_case
@@ -101,6 +101,7 @@ def test_a_service_that_is_not_there_leaves_the_question_unanswered() -> None:
     (answer,) = answers.ask([draw_case("text_to_image", 1, "en")])
     assert isinstance(answer, Unanswered)
     assert "refused" in answer.why
+    assert set(seconds_of_an_edit(answers, repeats=1).values()) == {None}
 
 
 def test_a_middle_in_which_nothing_stands_has_no_colour() -> None:
