@@ -39,7 +39,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path(".train/work"), help="state and log while training")
     parser.add_argument("--minutes", type=_more, default=600.0, help="time for everything, of the processor")
     parser.add_argument(
-        "--vae-minutes", type=_more, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%})"
+        "--vae-minutes", type=_more, help=f"of which the autoencoder takes this ({VAE_SHARE:.0%}%)"
     )
     parser.add_argument(
         "--start",

@@ -27,6 +27,13 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().err
 
 
+def test_help_names_the_share_of_the_autoencoder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"])
+    assert ended.value.code == 0
+    assert "(10%)" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("work", ["made", "made/work"])
 def test_the_state_is_not_kept_in_the_folder_that_is_replaced(
     work: str, capsys: pytest.CaptureFixture[str]
