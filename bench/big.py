@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def measure() -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Print the figures as a table and as JSON."""
+    ArgumentParser(description=__doc__).parse_args()
     print(f"load average {os.getloadavg()[0]:.2f}")
     found = measure()
     for name, figures in found.items():

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import threading
 import time
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -137,6 +138,7 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
+    ArgumentParser(description=__doc__).parse_args()
     show(measure())
 
 

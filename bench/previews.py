@@ -17,6 +17,7 @@ import math
 import statistics
 import time
 import urllib.request
+from argparse import ArgumentParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -188,6 +189,7 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
+    ArgumentParser(description=__doc__).parse_args()
     print(json.dumps(measure()))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import statistics
+from argparse import ArgumentParser
 from typing import Any
 
 import psutil
@@ -83,6 +84,7 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
+    ArgumentParser(description=__doc__).parse_args()
     show(measure())
 
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import closing
 from os import environ, getloadavg
@@ -168,6 +169,7 @@ def measure() -> Figures:
 
 def main() -> None:
     """The table and the line."""
+    ArgumentParser(description=__doc__).parse_args()
     print(f"load average {getloadavg()[0]:.2f}, {QUERIES} queries and {LISTS} lists each")
     figures = measure()
     print(f"{'':12} {FEW:>10,} {MANY:>10,}   ratio (wanted at most {MOST_RATIO:g} at p99)")

@@ -192,6 +192,7 @@ service's links name a host of its object store: a client that checks for that h
 
 The compatible mode answers with links, as the hosted service does: `response_format` (`b64_json`), `output_format`,
 `quality`, `style`, `stream` and every other member that OpenAI's images have and DashScope's have not are read past.
+`size` is written `1024x1024` there, and `1024*1024` everywhere else.
 """
 
 

@@ -36,7 +36,8 @@ def settings_page() -> str:
     rows = ((f"`{name}`", f"`{variable(name)}`", f"`{default}`", said) for name, said, default in fields())
     intro = (
         "# Settings\n\nIn `danqing.toml` in the data folder (or the file that `DANQING_CONFIG` names), in "
-        "the environment, or as a flag of `danqing serve`; the later wins. `DANQING_HOST`, `DANQING_PORT` "
+        "the environment, or, a few of them, as a flag of `danqing serve`; the later wins. Lists and tables are "
+        "JSON in the environment: `DANQING_LIMITS_COUNTS='{\"wan2.7-image\": 1}'`. `DANQING_HOST`, `DANQING_PORT` "
         "and `DANQING_PROFILE` are short for three of them. Unknown names are refused.\n\n"
     )
     return intro + table(("setting", "environment", "default", "what it does"), rows)
@@ -93,7 +94,8 @@ def errors_page() -> str:
 
     intro = (
         '# Errors\n\nEvery error is JSON: `{"code", "message", "request_id"}`; `X-Request-ID` repeats the '
-        "id. Messages about a parameter name it. Result links alone answer as the hosted service's object store "
+        "id. Messages about a parameter name it, but for those on the form and the area of `size`, which the hosted "
+        "service words without. Result links alone answer as the hosted service's object store "
         "does, in XML with a `Code` such as `SignatureDoesNotMatch`.\n\n"
     )
     mode = (
@@ -133,9 +135,15 @@ def cli_page() -> str:
             if getattr(parameter, "hidden", False) or parameter.name == "help":
                 continue
             shown = parameter.opts if parameter.param_type_name == "option" else [parameter.name or ""]
-            rows.append((", ".join(f"`{name}`" for name in shown), getattr(parameter, "help", None) or ""))
+            rows.append((", ".join(f"`{name}`" for name in shown), _said(parameter)))
         parts.append(table(("parameter", "what it does"), iter(rows)))
     return "\n".join(parts)
+
+
+def _said(parameter: click.Parameter) -> str:
+    """What it does, and the environment variable that stands for it."""
+    said = getattr(parameter, "help", None) or ""
+    return f"{said} (environment: `{parameter.envvar}`)" if parameter.envvar else said
 
 
 def compatibility_page() -> str:
