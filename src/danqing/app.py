@@ -55,7 +55,7 @@ from danqing.schedule.policy import POLICIES, InOrder
 from danqing.settings import SERVER_NOTE, BadSettings, Engine, Labels, Settings, visible_gpus
 from danqing.settings import load as load_settings
 from danqing.store.life import Rules
-from danqing.store.lock import FolderHeld
+from danqing.store.lock import OPERATOR, STARTING, FolderHeld
 from danqing.store.migrations import Unusable
 from danqing.store.sqlite import SqliteStore
 from danqing.wire.desk import Desk
@@ -130,6 +130,10 @@ def port_taken(host: str, port: int) -> bool:
     return False
 
 
+class StillStarting(StartRefused):
+    """A server that is not up yet holds the folder."""
+
+
 class FolderOperator:
     """Key commands on a data folder that no server holds."""
 
@@ -159,7 +163,7 @@ class FolderOperator:
 @contextmanager
 def folder_operator(data: Path) -> Iterator[FolderOperator]:
     """Hold the folder for one operator command. Raises StartRefused if a server holds it, or if its settings are
-    bad."""
+    bad; StillStarting if that server can soon be asked itself."""
     try:
         region = load_settings(data=data).server.region
     except BadSettings as fault:
@@ -167,8 +171,10 @@ def folder_operator(data: Path) -> Iterator[FolderOperator]:
     with asyncio.Runner() as loop:
         store = SqliteStore(data / "danqing.sqlite3", SystemClock())
         try:
-            loop.run(store.open("an operator command"))
+            loop.run(store.open(OPERATOR))
         except UNUSABLE as fault:
+            if isinstance(fault, FolderHeld) and fault.holder is not None and fault.holder.about == STARTING:
+                raise StillStarting(str(fault)) from fault
             raise StartRefused(str(fault)) from fault
         try:
             keys = Keys(store, pepper=pepper(data), clock=SystemClock(), region=region)
@@ -299,7 +305,7 @@ async def _open_store(settings: Settings, stack: AsyncExitStack, clock: SystemCl
     store = SqliteStore(settings.data / "danqing.sqlite3", clock, rules=rules)
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
-        await store.open("starting")
+        await store.open(STARTING)
     except UNUSABLE as fault:
         raise StartRefused(str(fault)) from fault
     stack.push_async_callback(store.close)

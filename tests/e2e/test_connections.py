@@ -7,9 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.served import Served
 
 HEAD_SECONDS = 10.0
+PATH = b"/api/v1/services/aigc/multimodal-generation/generation"
 FIRST = b"GET /health HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -46,3 +49,27 @@ def test_s7_a_head_beyond_the_limit_is_refused_at_once(served: Served) -> None:
     with connect(served) as connection:
         connection.sendall(FIRST + b"X-Long: " + b"a" * 200_000 + b"\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Transfer-Encoding: chunked", b"ZZ\r\n{}\r\n"),
+        (b"Transfer-Encoding: chunked", b"2\r\n{}XX\r\n"),
+        (b"Content-Length: 100", b'{"a"'),
+    ],
+    ids=["no length", "no end of a chunk", "half a body"],
+)
+def test_a_body_that_breaks_off_is_told_so_as_json(served: Served, head: bytes, body: bytes) -> None:
+    key = served.key.encode()
+    lines = [b"POST " + PATH + b" HTTP/1.1", b"Host: x", b"Authorization: Bearer " + key, head, b"", body]
+    with connect(served) as connection:
+        connection.sendall(b"\r\n".join(lines))
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+    assert b"application/json" in answer.lower()
+    assert b"x-request-id" in answer.lower()
+    assert b"Required body invalid" in answer

@@ -138,6 +138,15 @@ async def test_an_order_that_cannot_be_read_ends_its_task_and_no_other(house: Ho
     assert seen == ["FAILED", "SUCCEEDED"]
 
 
+async def test_a_refused_task_counts_the_pictures_that_were_asked_for(house: House) -> None:
+    for n, pictures in ((1, 1), (3, 3), (99, 4)):
+        body = drawn()
+        body["parameters"] |= {"n": n, "seed": -1}
+        output = (await ask(house, f"{TASKS}/{await submit(house, body)}"))[1]["output"]
+        assert output["task_status"] == "FAILED"
+        assert output["task_metrics"] == {"TOTAL": pictures, "SUCCEEDED": 0, "FAILED": pictures}
+
+
 async def test_submitting_with_an_idempotency_key_gives_the_same_task(house: House) -> None:
     headers = {
         "Authorization": f"Bearer {house.key}",
@@ -147,3 +156,14 @@ async def test_submitting_with_an_idempotency_key_gives_the_same_task(house: Hou
     first, second = [(await house.client.post(SYNTHESIS, json=drawn(), headers=headers)).json() for _ in "ab"]
     assert first["output"] == second["output"]
     assert first["request_id"] != second["request_id"]
+
+
+async def test_a_key_of_another_call_is_refused_whichever_route_that_came_by(house: House) -> None:
+    first = {"Authorization": f"Bearer {house.key}", "X-DashScope-Async": "enable", "Idempotency-Key": "once"}
+    assert (await house.client.post(SYNTHESIS, json=drawn(), headers=first)).status_code == 200
+    picture = {
+        "model": "wan2.5-i2i-preview",
+        "input": {"prompt": "a", "images": ["https://example.org/a.png"]},
+    }
+    other = await house.client.post(EDITING, json=picture, headers=first)
+    assert (other.status_code, other.json()["code"]) == (422, "InvalidParameter")

@@ -210,6 +210,20 @@ async def test_a_client_that_leaves_leaves_nothing(house: House) -> None:
     assert house.desk.uploads._arriving == {}
 
 
+async def test_of_two_files_neither_is_taken(house: House) -> None:
+    given = await permit(house)
+    head = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="b.png"\r\n\r\n'
+    whole = form(given, "a.png", b"first").removesuffix(b"--edge--\r\n") + head + b"second\r\n--edge--\r\n"
+    await refused(house, 400, "IncorrectNumberOfFilesInPOSTRequest", whole)
+
+
+@pytest.mark.parametrize("field", ["x-oss-object-acl", "x-oss-forbid-overwrite"])
+async def test_a_field_that_the_permit_fixes_says_that_or_nothing(house: House, field: str) -> None:
+    given = await permit(house)
+    await refused(house, 403, "AccessDenied", form(given, "a.png", b"x", **{field: "public-read"}))
+    assert (await send(house, form(given, "a.png", b"x", **{field: ""}))).status_code == 200
+
+
 async def test_a_form_ends_before_its_file(house: House) -> None:
     given = await permit(house)
     whole = form(given, "a.png", b"x")

@@ -8,14 +8,18 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from danqing.cli.remote import CallFailed
 from danqing.core.keys import IssuedKey
 from danqing.lease import address
+
+PATIENCE = 10.0
+"""Seconds that a server which is starting has until it listens."""
 
 
 class Operator(Protocol):
@@ -92,18 +96,26 @@ class SocketOperator:
 @contextmanager
 def operator(data: Path) -> Iterator[Operator]:
     """The operator of this data folder: its running server's, or the folder itself. Raises CallFailed."""
-    path = _socket(data)
-    if path is not None:
-        yield SocketOperator(path)
-        return
-    from danqing.app import folder_operator
+    with ExitStack() as stack:
+        yield _reached(data, stack)
+
+
+def _reached(data: Path, stack: ExitStack) -> Operator:
+    """A server that is only starting is waited for: it holds the folder already, and is asked once it listens."""
+    from danqing.app import StillStarting, folder_operator
     from danqing.app_worker import StartRefused
 
-    try:
-        with folder_operator(data) as local:
-            yield local
-    except StartRefused as fault:
-        raise CallFailed(str(fault)) from fault
+    until = time.monotonic() + PATIENCE
+    while True:
+        path = _socket(data)
+        if path is not None:
+            return SocketOperator(path)
+        try:
+            return stack.enter_context(folder_operator(data))
+        except StartRefused as fault:
+            if not isinstance(fault, StillStarting) or time.monotonic() > until:
+                raise CallFailed(str(fault)) from fault
+        time.sleep(0.1)
 
 
 def _socket(data: Path) -> str | None:

@@ -62,6 +62,7 @@ class Why(StrEnum):
     FORGED = "the permit is not one that this service wrote"
     EXPIRED = "the permit's time is over"
     OUTSIDE = "the name does not lie in the permit's folder"
+    CONDITION = "a field is not what the permit says it must be"
     NAME = "the name is too long, or has characters that no name may have"
     TOO_LARGE = "the file is larger than the permit allows"
     TAKEN = "another file has that name"

@@ -163,7 +163,8 @@ def _orientation(image: Image.Image) -> int:
 def _narrow(image: Image.Image) -> Image.Image:
     """The loaded picture in L, LA, RGB, RGBA or CMYK; wider channels are scaled to 8 bits, where Pillow clips."""
     if image.mode.startswith("I;16"):
-        return _high_byte(image)
+        grey, clear = _high_byte(image), image.info.get("transparency")
+        return grey if not isinstance(clear, int) else _without(grey, image, clear)
     if image.mode in {"I", "F"}:
         return _stretch(image)
     if image.mode == "LAB":
@@ -193,6 +194,15 @@ def _high_byte(image: Image.Image) -> Image.Image:
     wide = image.point(lambda value: value * 16) if bits[0] == 12 else image
     high = wide.tobytes()[0 if wide.mode.endswith("B") else 1 :: 2]
     return Image.frombytes("L", image.size, high)
+
+
+def _without(grey: Image.Image, wide: Image.Image, clear: int) -> Image.Image:
+    """With alpha: nothing where the 16-bit picture has that one value, all elsewhere."""
+    table = [255] * 65_536
+    table[clear] = 0
+    grey = grey.copy()
+    grey.putalpha(wide.convert("I").point(table, "L"))
+    return grey
 
 
 def _stretch(image: Image.Image) -> Image.Image:

@@ -14,6 +14,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+STARTING = "starting"
+OPERATOR = "an operator command"
+"""What holders say of themselves that will soon say something else, or be gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -23,6 +27,11 @@ class Holder:
     host: str
     since: str
     about: str = ""
+
+    @property
+    def brief(self) -> bool:
+        """Whether waiting a little is worth while."""
+        return self.about == OPERATOR
 
     def __str__(self) -> str:
         at = f", {self.about}" if self.about else ""

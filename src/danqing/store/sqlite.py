@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -44,7 +45,7 @@ from danqing.core.uploads import Kept, Upload
 from danqing.store import life, lists, rows, statements, uploads
 from danqing.store.bells import Bells
 from danqing.store.life import Moment, Outcome, Rules
-from danqing.store.lock import FolderLock, lock
+from danqing.store.lock import FolderHeld, FolderLock, lock
 from danqing.store.migrations import Unusable, upgrade
 from danqing.store.writer import Writer
 
@@ -54,6 +55,9 @@ Question = tuple[Select[Any], dict[str, Any]]
 SAFE_VERSION = (3, 51, 3)
 """Before this, a second connection that writes or checkpoints could damage the file (SQLite's own release notes);
 ours has none, and the readers cannot."""
+
+PATIENCE = 5.0
+"""Seconds that an operator command has to end."""
 
 _READERS = 4
 _GROUP = 128
@@ -121,8 +125,9 @@ class SqliteStore:
             self._lock.tell(about)
 
     async def open(self, about: str = "") -> Self:
-        """Lock the folder, bring the tables up to date, start the threads. Raises FolderHeld, Unusable."""
-        self._lock = lock(self._path.parent, about)
+        """Lock the folder, bring the tables up to date, start the threads. Raises FolderHeld, Unusable. An operator
+        command that holds the folder is waited for."""
+        self._lock = await self._locked(about)
         try:
             await self._usable()
         except BaseException:
@@ -132,6 +137,16 @@ class SqliteStore:
         self._writer = Writer(self._connection, self._bells.ring, batch=_GROUP, crash=self._crash)
         self._writer.start()
         return self
+
+    async def _locked(self, about: str) -> FolderLock:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return lock(self._path.parent, about)
+            except FolderHeld as held:
+                if held.holder is None or not held.holder.brief or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(0.05)
 
     async def _usable(self) -> None:
         try:

@@ -42,8 +42,13 @@ def fits(size: int, pictures: int) -> None:
         raise BodyTooLarge
 
 
+class BodyCut(ClientDisconnect):
+    """The body ended early: its client left, or what came was framed wrongly, which a server under us tells as if the
+    client had left. So it may still be there to be told."""
+
+
 async def read(request: Request, limits: Limits) -> bytes:
-    """The whole body. Raises BodyTooLarge, BodyTooSlow, and ClientDisconnect if the client leaves meanwhile."""
+    """The whole body. Raises BodyTooLarge, BodyTooSlow, BodyCut."""
     return b"".join([part async for part in parts(request, limits)])
 
 
@@ -69,7 +74,7 @@ async def parts(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
         except TimeoutError:
             raise BodyTooSlow from None
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise BodyCut
         part = message.get("body", b"")
         received += len(part)
         if received > limits.most:

@@ -31,7 +31,7 @@ class Malformed(Exception):
 
 
 class NoFile(Exception):
-    """The form ends without a file."""
+    """The form ends without a file, or has a second one."""
 
 
 def boundary(content_type: str | None) -> bytes:
@@ -67,7 +67,8 @@ class Form:
         raise NoFile
 
     async def file(self) -> AsyncIterator[bytes]:
-        """The bytes of the file; what follows it is read and dropped. Raises Malformed if the form breaks off."""
+        """The bytes of the file; what follows it is read and dropped. Raises Malformed if the form breaks off,
+        and NoFile for a second file after it."""
         keep = len(self._end) - 1
         while (at := self._held.find(self._end)) < 0:
             if len(self._held) > keep:
@@ -76,7 +77,8 @@ class Form:
             await self._more()
         yield bytes(self._held[:at])
         del self._held[: at + len(self._end)]
-        await self._another()
+        if await self._another() and _name(await self._until(b"\r\n\r\n", MOST_HEAD)) == FILE:
+            raise NoFile
         async for _ in self._parts:
             pass
 

@@ -19,13 +19,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from danqing.core.errors import Fault, Internal, QueueFull
+from danqing.core.errors import Fault, Internal, NotJson, QueueFull
+from danqing.wire.body import BodyCut
 
 API = "/api/v1"
 COMPATIBLE = "/compatible-mode/v1"
 GONE = 499
 """In logs and figures only: the client left before its answer."""
 
+_SLASHES = re.compile("//+")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Answering = Callable[[Fault, str, str], Response]
@@ -53,6 +55,8 @@ class Guard:
         try:
             with self._crowd.inside(scope):
                 await self._app(scope, receive, call.send)
+        except BodyCut:
+            await self._answer(NotJson(), call.id, scope["path"])(scope, receive, call.send)
         except ClientDisconnect:
             call.status = GONE
         except QueueFull as full:
@@ -168,8 +172,9 @@ def _address(client: str) -> str | None:
 def plain(path: str) -> str:
     """The path that routes are matched against: without what stands before `/api/v1` or `/compatible-mode/v1`, so
     that a client's base URL may have any prefix, and without a slash at the end, which official clients add and no
-    redirect may answer."""
-    return path[len(prefix(path)) :].rstrip("/") or "/"
+    redirect may answer. A base URL that ends in a slash makes two of one, which count as one there."""
+    meant = path[len(prefix(path)) :].rstrip("/") or "/"
+    return _SLASHES.sub("/", meant) if meant.startswith((API, COMPATIBLE)) else meant
 
 
 def prefix(path: str) -> str:

@@ -134,6 +134,12 @@ def test_sixteen_bit_gray_png_is_scaled_not_clipped() -> None:
     assert [gray for gray, _, _ in pixels(pictures.raw_png(4, 1, 16, 0, rows))] == [0, 1, 128, 255]
 
 
+def test_the_transparent_grey_of_sixteen_bits_becomes_white_and_its_neighbours_do_not() -> None:
+    rows = b"\0" + struct.pack(">3H", 0x8000, 0x8001, 0)
+    clear = pictures.chunk(b"tRNS", struct.pack(">H", 0x8000))
+    assert [grey for grey, _, _ in pixels(pictures.raw_png(3, 1, 16, 0, rows, before=clear))] == [255, 128, 0]
+
+
 def test_sixteen_bit_colour_and_alpha_png_are_scaled_not_clipped() -> None:
     rgb = pictures.raw_png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0x8000, 0x4000, 0xFFFF))
     assert pixels(rgb) == [(128, 64, 255)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from danqing.store.lock import FolderHeld, lock
+from danqing.store import sqlite
+from danqing.store.lock import OPERATOR, FolderHeld, lock
 from danqing.store.sqlite import SqliteStore
 from tests.support.clock import VirtualClock
 
@@ -58,6 +60,23 @@ def test_a_holder_that_wrote_nothing_is_still_a_holder(tmp_path: Path) -> None:
     taken.path.write_text("not json")
     with pytest.raises(FolderHeld, match="another process"):
         lock(tmp_path)
+    taken.release()
+
+
+async def test_a_server_waits_for_an_operator_s_command(tmp_path: Path) -> None:
+    taken = lock(tmp_path, OPERATOR)
+    asyncio.get_running_loop().call_later(0.2, taken.release)
+    async with await SqliteStore(tmp_path / "danqing.sqlite3", VirtualClock()).open("a server"):
+        pass
+
+
+async def test_an_operator_s_command_that_does_not_end_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.1)
+    taken = lock(tmp_path, OPERATOR)
+    with pytest.raises(FolderHeld, match="an operator command"):
+        await SqliteStore(tmp_path / "danqing.sqlite3", VirtualClock()).open("a server")
     taken.release()
 
 

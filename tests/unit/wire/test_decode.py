@@ -74,14 +74,15 @@ def test_a_model_that_is_no_string_is_unknown() -> None:
 
 
 def test_the_fingerprint_ignores_the_order_of_members_and_nothing_else() -> None:
-    def fingerprint(body: bytes) -> str:
-        return decode.envelope(body).fingerprint()
+    def fingerprint(body: bytes, route: str = decode.SYNC) -> str:
+        return decode.envelope(body).fingerprint(route)
 
     assert fingerprint(b'{"model":"m","input":{"a":1,"b":2}}') == fingerprint(
         b'{"input": {"b":2,"a":1}, "model":"m"}'
     )
     assert fingerprint(b'{"model":"m","input":{"a":1}}') != fingerprint(b'{"model":"m","input":{"a":2}}')
     assert fingerprint(b'{"model":"m"}') != fingerprint(b'{"model":"m","input":null}')
+    assert fingerprint(b'{"model":"m"}') != fingerprint(b'{"model":"m"}', decode.IMAGES)
 
 
 # the structure

@@ -76,6 +76,8 @@ def flat(document: Mapping[str, Any], _: Model) -> Asked:
     images = (image,) if isinstance(image, str) else image
     if image is None or image == [] or not isinstance(images, (list, tuple)):
         raise BadOrder("Field 'image' must be a string or a non-empty array of strings", field="image")
+    if not isinstance(document.get("negative_prompt"), str | None):
+        raise BadOrder("Field 'negative_prompt' must be a string", field="negative_prompt")
     rest = {name: value for name, value in document.items() if name not in FLAT and value is not None}
     return Asked(given, tuple(images), rest)
 

@@ -67,15 +67,15 @@ def resolves(request: Request) -> bool:
     return request.headers.get("x-dashscope-ossresourceresolve", "").strip().lower() == "enable"
 
 
-def idempotency_key(request: Request, route: str) -> str | None:
-    """The caller's key within a route, or None without the header. Raises BadOrder for a key that is none."""
+def idempotency_key(request: Request) -> str | None:
+    """The caller's key, or None without the header. Raises BadOrder for a key that is none."""
     header = request.headers.get("idempotency-key")
     if header is None:
         return None
     key = header.strip().removeprefix('"').removesuffix('"')
     if not _KEY.fullmatch(key):
         raise BadOrder("Idempotency-Key must have 1 to 255 visible ASCII characters", field="Idempotency-Key")
-    return f"{route} {key}"
+    return key
 
 
 async def off_loop(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -104,8 +104,8 @@ async def ask(request: Request, desk: Desk, route: str, room: body.Limits) -> As
         id=request_id if waits and not request.state.named else str(uuid.uuid4()),
         api=route,
         began=began,
-        fingerprint=await off_loop(len(data), envelope.fingerprint),
-        idempotency_key=idempotency_key(request, route),
+        fingerprint=await off_loop(len(data), envelope.fingerprint, route),
+        idempotency_key=idempotency_key(request),
         request_id=None if waits else request_id,
     )
     return Ask(caller, model, reading, ticket)

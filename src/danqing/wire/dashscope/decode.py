@@ -52,15 +52,17 @@ class Envelope:
     model: str
     document: Mapping[str, Any] = field(repr=False)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the canonical form (sorted members), by which an idempotency key knows its request again."""
-        return hashlib.sha256(orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    def fingerprint(self, route: str) -> str:
+        """SHA-256 of the route and the canonical form (sorted members), by which an idempotency key knows its request
+        again."""
+        told = orjson.dumps([route, self.document], option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(told).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a body asks for. `late` is the refusal of a value that the route reports in the task instead of at once;
-    the order beside it then holds the prompt, no pictures, and the model's defaults."""
+    the order beside it then holds the prompt, no pictures, the count, and the model's defaults."""
 
     order: Order
     late: Fault | None = None
@@ -100,5 +102,5 @@ def read(
     except Fault as fault:
         if route in AT_ONCE:
             raise
-        return Reading(Order(model=model.name, prompt=prompt, count=limits.default_count), fault)
+        return Reading(Order(model=model.name, prompt=prompt, count=values.asked_count(asked, limits)), fault)
     return Reading(Order(model=model.name, prompt=prompt, sources=sources, mask=mask, **members))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 
 from danqing.core.errors import BadOrder
@@ -16,23 +17,28 @@ BOXES = 2
 WHOLE = 10_000
 """A share of everything, in hundredths of a percent."""
 
+SLACK = Decimal("0.05")
+"""Percent by which numbers may miss the whole: ten shares, each rounded to a hundredth of a percent."""
+
 _HEX = re.compile(r"#?[0-9A-Fa-f]{6}")
-_SHARE = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))?%")
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,2})?)%")
 
 
 def palette(name: str, value: object, _: int) -> str:
     """Three to ten of `{"hex": "#C2D1E6", "ratio": "23.51%"}` whose shares make a whole; a share may also be a number,
-    of percent or of one. Returns the
-    knob, `#c2d1e6 2351, …` with shares in hundredths of a percent. Raises BadOrder."""
+    of percent or, if all are, of one, and numbers may be off by their own rounding. Returns the knob,
+    `#c2d1e6 2351, …` with shares in hundredths of a percent that sum to `WHOLE`. Raises BadOrder."""
     low, high = COLOURS
     if not isinstance(value, list) or not low <= len(value) <= high:
         raise wrong(name, f"a list of {low} to {high} colours")
     shares = [_share(name, item) for item in value]
-    whole = {WHOLE} if any(isinstance(item["ratio"], str) for item in value) else {WHOLE, WHOLE // 100}
-    if sum(shares) not in whole:
+    numbers = [not isinstance(item["ratio"], str) for item in value]
+    total, slack = sum(shares, Decimal(0)), SLACK if any(numbers) else Decimal(0)
+    off = min(abs(total - 100), abs(total - 1) * 100) if all(numbers) else abs(total - 100)
+    if off > slack:
         raise BadOrder(f"The ratios of {name} must sum to 100.00%", field=f"parameters.{name}")
-    colours = [str(item["hex"]).lstrip("#").lower() for item in value]
-    return ", ".join(f"#{colour} {share}" for colour, share in zip(colours, shares, strict=True))
+    colours = [item["hex"].lstrip("#").lower() for item in value]
+    return ", ".join(f"#{colour} {share}" for colour, share in zip(colours, _whole(shares), strict=True))
 
 
 def boxes(name: str, value: object, pictures: int) -> None:
@@ -54,17 +60,29 @@ CHECKS: Mapping[str, Callable[[str, object, int], str | None]] = MappingProxyTyp
 )
 
 
-def _share(name: str, item: object) -> int:
-    """One colour's share, in hundredths of a percent."""
-    if not isinstance(item, dict) or not _HEX.fullmatch(str(item.get("hex"))):
-        raise wrong(name, "colours of a hex such as #C2D1E6 and a ratio such as 23.51%")
+def _share(name: str, item: object) -> Decimal:
+    """One colour's share as it was written, of a hundred or, for a number, perhaps of one."""
+    shape = wrong(name, "colours of a hex such as #C2D1E6 and a ratio such as 23.51%")
+    if not isinstance(item, dict) or not isinstance(item.get("hex"), str) or not _HEX.fullmatch(item["hex"]):
+        raise shape
     ratio = item.get("ratio")
     if isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 <= ratio <= 100:
-        return round(ratio * 100)
+        return Decimal(str(ratio))
     match = _SHARE.fullmatch(ratio) if isinstance(ratio, str) else None
     if match is None:
-        raise wrong(name, "colours of a hex such as #C2D1E6 and a ratio such as 23.51%")
-    return int(match[1]) * 100 + int((match[2] or "0").ljust(2, "0"))
+        raise shape
+    return Decimal(match[1])
+
+
+def _whole(shares: Sequence[Decimal]) -> list[int]:
+    """The shares in parts of `WHOLE`, which they sum to: what rounding down leaves goes to the largest remainders."""
+    total = sum(shares, Decimal(0))
+    exact = [share * WHOLE / total for share in shares]
+    parts = [int(part) for part in exact]
+    most_left = sorted(range(len(parts)), key=lambda at: parts[at] - exact[at])
+    for at in most_left[: WHOLE - sum(parts)]:
+        parts[at] += 1
+    return parts
 
 
 def _is_box(box: object) -> bool:

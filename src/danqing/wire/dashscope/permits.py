@@ -24,6 +24,9 @@ ROOT = "dashscope-instant"
 FIELDS = ("OSSAccessKeyId", "Signature", "policy", "key")
 """What a form must have before its file."""
 
+_FIXED = {"x-oss-object-acl": ACL, "x-oss-forbid-overwrite": FORBID}
+"""What these may say and nothing else, where a form has them."""
+
 LONGEST_KEY = 1023
 MIB = 1024 * 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -49,8 +52,7 @@ def policy(grant: Grant, where: str) -> str:
             ["content-length-range", 0, grant.most],
             ["starts-with", "$key", where],
             {"bucket": BUCKET},
-            {"x-oss-object-acl": ACL},
-            {"x-oss-forbid-overwrite": FORBID},
+            *({name: said} for name, said in _FIXED.items()),
         ],
         "for": [grant.tenant, grant.model],
     }
@@ -90,6 +92,9 @@ def allowance(fields: Mapping[str, str], now: float, verify: Callable[[str, Seal
     key = fields["key"]
     if not key.startswith(where + "/") or len(key) == len(where) + 1:
         raise UploadRefused(Why.OUTSIDE, where)
+    for name, said in _FIXED.items():
+        if fields.get(name, said) != said:
+            raise UploadRefused(Why.CONDITION, f'"${name}", "{said}"')
     if len(key.encode()) > LONGEST_KEY or _CONTROL.search(key):
         raise UploadRefused(Why.NAME)
     tenant, model = document["for"]

@@ -47,6 +47,11 @@ REFUSALS: Mapping[Why, tuple[int, str, str]] = {
         *(403, "AccessDenied"),
         'Invalid according to Policy: Policy Condition failed: ["starts-with", "$key", "{detail}"]',
     ),
+    Why.CONDITION: (
+        403,
+        "AccessDenied",
+        'Invalid according to Policy: Policy Condition failed: ["eq", {detail}]',
+    ),
     Why.NAME: (400, "InvalidObjectName", "The specified object is not valid."),
     Why.TOO_LARGE: (400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size."),
     Why.TAKEN: (
@@ -170,7 +175,7 @@ async def _taken(request: Request, desk: Desk, limits: body.Limits) -> Response 
     except UploadRefused as refused:
         status, code, message = REFUSALS[refused.why]
         return oss.refused(request, status, code, message.replace("{detail}", refused.detail))
-    except form.Malformed:
+    except (form.Malformed, body.BodyCut):
         return oss.refused(request, 400, "MalformedPOSTRequest", _MALFORMED)
     except form.NoFile:
         return oss.refused(request, 400, "IncorrectNumberOfFilesInPOSTRequest", _NO_FILE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,13 @@ def members(asked: Asked, found: Limits, grammar: Grammar = NATIVE) -> dict[str,
     if asked.rule is not None:
         made |= functions.members(asked.rule, made["knobs"])
     return made
+
+
+def asked_count(asked: Asked, found: Limits) -> int:
+    """How many pictures were asked for, whatever else is wrong; the default where that number is wrong itself."""
+    with suppress(BadOrder):
+        return _count(asked.parameters, found)
+    return found.default_count
 
 
 def _mode(given: Mapping[str, Any], model: Model) -> tuple[str | None, ModeRule | None]:

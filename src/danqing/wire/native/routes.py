@@ -35,6 +35,10 @@ _PNG: dict[int | str, dict[str, Any]] = {
         "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
         "description": "the picture",
     },
+    206: {
+        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "the part of it that a Range asked for",
+    },
     "4XX": {
         "content": {"application/xml": _TEXT, **_TOLD["content"]},
         "description": "no such link, or not any more; in JSON what is no link at all",
@@ -160,9 +164,21 @@ async def _result(request: Request, desk: Desk) -> Response:
 
 
 def _picture(request: Request, data: bytes) -> Response:
-    headers = {**SAFE, "Content-Length": str(len(data))}
-    content = b"" if request.method == "HEAD" else data
-    return Response(content, headers=headers, media_type="image/png")
+    """The picture, or, so that a download that broke off can go on, the part of it that is asked for."""
+    if request.method == "HEAD":
+        headers = {**SAFE, "Accept-Ranges": "bytes", "Content-Length": str(len(data))}
+        return Response(b"", headers=headers, media_type="image/png")
+    try:
+        part = oss.part(request, len(data))
+    except oss.BeyondEnd:
+        answer = oss.refused(request, 416, "InvalidRange", "The requested range cannot be satisfied.")
+        answer.headers["Content-Range"] = f"bytes */{len(data)}"
+        return answer
+    headers = {**SAFE, "Accept-Ranges": "bytes"}
+    if part is None:
+        return Response(data, headers=headers, media_type="image/png")
+    headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(data)}"
+    return Response(data[part], 206, headers=headers, media_type="image/png")
 
 
 def _moment(seconds: float) -> str:
