@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Asked:
 
 
 Answered = tuple[Case, Verdict, Any]
+"""A question, what the judge says of the answer, and the answer; None where no picture came."""
 
 
 def _sit(asked: Asked, paper: Paper, mine: int, of: int, out: Any) -> None:
@@ -70,7 +72,7 @@ def _sit(asked: Asked, paper: Paper, mine: int, of: int, out: Any) -> None:
         chunk = [paper.draw(question) for question in questions[start : start + CHUNK]]
         for case, picture in zip(chunk, answers.ask(chunk), strict=True):
             if isinstance(picture, Unanswered):
-                out.put((case, Verdict(False, (f"no picture: {picture.why}",)), np.zeros_like(case.truth)))
+                out.put((case, Verdict(False, (f"no picture: {picture.why}",)), None))
             else:
                 out.put((case, judge(case, picture), picture))
     out.put(None)
@@ -127,7 +129,8 @@ def _sheet_row(case: Case, verdict: Verdict, picture: Any) -> Row:
 
     note = "right" if verdict.right else "WRONG: " + "; ".join(verdict.reasons[:2])
     inputs = [Image.fromarray(one) for one in case.inputs]
-    outputs = [Image.fromarray(picture), Image.fromarray(case.truth)]
+    drawn = np.zeros_like(case.truth) if picture is None else picture
+    outputs = [Image.fromarray(drawn), Image.fromarray(case.truth)]
     return Row(
         case.instruction, f"({case.row})", inputs, outputs, f"{case.row}: {note} (left drawn, right true)"
     )
@@ -162,6 +165,15 @@ def _options() -> argparse.Namespace:
     if options.server and options.steps:
         parser.error("--steps is for checkpoints; a service takes its own")
     return options
+
+
+def distance(case: Case, picture: Any) -> float | None:
+    """How far a picture is from the true one: the mean absolute difference of a channel, in levels of 255; None if
+    there is none, or one of another size. It tells checkpoints apart that answer nothing rightly yet; where they do,
+    the judge decides, as a right picture may differ from the true one."""
+    if picture is None or picture.shape != case.truth.shape:
+        return None
+    return float(np.abs(picture.astype(np.int16) - case.truth).mean())
 
 
 def figures(tally: Tally, rows: Sequence[str]) -> dict[str, Any]:
@@ -200,10 +212,13 @@ def main() -> None:
     paper = Paper(tuple(options.rows), LANGUAGES, options.count, options.first, (side, side))
     began, tally = time.monotonic(), Tally()
     shown: dict[tuple[str, bool], Answered] = {}
+    distances: dict[str, list[float]] = {row: [] for row in paper.rows}
     processes = options.processes or (2 if options.server else os.cpu_count() or 1)
     for case, verdict, picture in collect(asked, paper, processes):
         tally.add(case, verdict)
         shown.setdefault((case.row, verdict.right), (case, verdict, picture))
+        if (far := distance(case, picture)) is not None:
+            distances[case.row].append(far)
     print_table(tally, paper.rows)
     for case, verdict in tally.faults() if options.faults else ():
         print(
@@ -218,6 +233,7 @@ def main() -> None:
     line: dict[str, Any] = figures(tally, paper.rows) | {
         "judge_true": round(true, 4),
         "judge_false": round(false, 4),
+        "distances": {row: round(fmean(far), 2) for row, far in distances.items() if far},
     }
     line |= measured(asked, times=not options.no_times)
     line |= {

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch")
 
 from bench.answers import ServerAnswers, Unanswered, colour_in_the_middle, raster, seconds_of_an_edit
-from bench.eval import Asked, figures, measured
+from bench.eval import Asked, distance, figures, measured
 from danqing.judge.exam import Tally
 from danqing.judge.scenes import ROWS, draw_case
 from danqing.judge.score import judge
@@ -48,6 +48,13 @@ def test_every_name_is_in_the_line_and_the_card_can_be_written_of_it(tally: Tall
     assert line["overall"] == pytest.approx(21 / 22, abs=1e-3)
     write_card(tmp_path, tmp_path, line | {"side": 128, "count": 2})
     assert "| `style` | 0.0% |" in (tmp_path / "MODEL_CARD.md").read_text("utf-8")
+
+
+def test_a_distance_is_in_levels_and_only_between_pictures_of_one_size() -> None:
+    case = draw_case(ROWS["recolour"][0], 0, "en")
+    near = np.where(case.truth < 128, case.truth + 3, case.truth - 3).astype(np.uint8)
+    assert (distance(case, case.truth), distance(case, near)) == (0.0, 3.0)
+    assert distance(case, near[:-1]) is distance(case, None) is None
 
 
 def test_of_a_service_what_cannot_be_known_is_null() -> None:
