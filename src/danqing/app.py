@@ -173,7 +173,7 @@ def folder_operator(data: Path) -> Iterator[FolderOperator]:
         try:
             loop.run(store.open(OPERATOR))
         except UNUSABLE as fault:
-            if isinstance(fault, FolderHeld) and fault.holder is not None and fault.holder.about == STARTING:
+            if isinstance(fault, FolderHeld) and fault.about == STARTING:
                 raise StillStarting(str(fault)) from fault
             raise StartRefused(str(fault)) from fault
         try:

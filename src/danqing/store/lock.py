@@ -28,11 +28,6 @@ class Holder:
     since: str
     about: str = ""
 
-    @property
-    def brief(self) -> bool:
-        """Whether waiting a little is worth while."""
-        return self.about == OPERATOR
-
     def __str__(self) -> str:
         at = f", {self.about}" if self.about else ""
         return f"process {self.pid} on {self.host}{at}, since {self.since}"
@@ -45,6 +40,7 @@ class FolderHeld(Exception):
         """`holder` is None when the other process has not said who it is yet."""
         self.folder = folder
         self.holder = holder
+        self.about = holder.about if holder is not None else ""
         who = str(holder) if holder is not None else "another process"
         super().__init__(
             f"{folder} is in use by {who}. One server process uses a data folder at a time: stop it, or choose another."

@@ -45,7 +45,7 @@ from danqing.core.uploads import Kept, Upload
 from danqing.store import life, lists, rows, statements, uploads
 from danqing.store.bells import Bells
 from danqing.store.life import Moment, Outcome, Rules
-from danqing.store.lock import FolderHeld, FolderLock, lock
+from danqing.store.lock import OPERATOR, FolderHeld, FolderLock, lock
 from danqing.store.migrations import Unusable, upgrade
 from danqing.store.writer import Writer
 
@@ -144,7 +144,7 @@ class SqliteStore:
             try:
                 return lock(self._path.parent, about)
             except FolderHeld as held:
-                if held.holder is None or not held.holder.brief or time.monotonic() > until:
+                if held.about != OPERATOR or time.monotonic() > until:
                     raise
             await asyncio.sleep(0.05)
 

@@ -30,15 +30,10 @@ SAFE = {
 
 _TEXT = {"schema": {"type": "string"}}
 _TOLD = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_BYTES = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 _PNG: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-        "description": "the picture",
-    },
-    206: {
-        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-        "description": "the part of it that a Range asked for",
-    },
+    200: {"content": _BYTES, "description": "the picture"},
+    206: {"content": _BYTES, "description": "the part of it that a Range asked for"},
     "4XX": {
         "content": {"application/xml": _TEXT, **_TOLD["content"]},
         "description": "no such link, or not any more; in JSON what is no link at all",
@@ -165,16 +160,15 @@ async def _result(request: Request, desk: Desk) -> Response:
 
 def _picture(request: Request, data: bytes) -> Response:
     """The picture, or, so that a download that broke off can go on, the part of it that is asked for."""
+    headers = {**SAFE, "Accept-Ranges": "bytes"}
     if request.method == "HEAD":
-        headers = {**SAFE, "Accept-Ranges": "bytes", "Content-Length": str(len(data))}
-        return Response(b"", headers=headers, media_type="image/png")
+        return Response(b"", headers=headers | {"Content-Length": str(len(data))}, media_type="image/png")
     try:
         part = oss.part(request, len(data))
     except oss.BeyondEnd:
         answer = oss.refused(request, 416, "InvalidRange", "The requested range cannot be satisfied.")
         answer.headers["Content-Range"] = f"bytes */{len(data)}"
         return answer
-    headers = {**SAFE, "Accept-Ranges": "bytes"}
     if part is None:
         return Response(data, headers=headers, media_type="image/png")
     headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(data)}"
