@@ -25,7 +25,7 @@ from danqing.work.ends import UNREADY
 from tests.support.served import Served, danqing, serve, until, write_profile
 from tests.support.tiny import tiny_checkpoint
 
-SLOW_STEPS = 40
+SLOW_STEPS = 1000  # a second and more a picture, however idle the machine
 
 
 @pytest.fixture(scope="module")
