@@ -197,10 +197,9 @@ def _high_byte(image: Image.Image) -> Image.Image:
 
 
 def _without(grey: Image.Image, wide: Image.Image, clear: int) -> Image.Image:
-    """With alpha: nothing where the 16-bit picture has that one value, all elsewhere."""
+    """The grey picture, given alpha: nothing where the 16-bit one has that value, all elsewhere."""
     table = [255] * 65_536
     table[clear] = 0
-    grey = grey.copy()
     grey.putalpha(wide.convert("I").point(table, "L"))
     return grey
 

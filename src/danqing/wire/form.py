@@ -31,7 +31,7 @@ class Malformed(Exception):
 
 
 class NoFile(Exception):
-    """The form ends without a file, or has a second one."""
+    """The form ends without a file, or a second one follows the first."""
 
 
 def boundary(content_type: str | None) -> bytes:
@@ -57,8 +57,7 @@ class Form:
         """The fields before the file. Raises Malformed, also for a name that comes twice, and NoFile."""
         found: dict[str, str] = {}
         await self._until(self._end, MOST_HEAD)
-        while await self._another():
-            name = _name(await self._until(b"\r\n\r\n", MOST_HEAD))
+        while (name := await self._next()) is not None:
             if name == FILE:
                 return found
             if name in found or len(found) >= MOST_FIELDS:
@@ -68,7 +67,7 @@ class Form:
 
     async def file(self) -> AsyncIterator[bytes]:
         """The bytes of the file; what follows it is read and dropped. Raises Malformed if the form breaks off,
-        and NoFile for a second file after it."""
+        and NoFile for a second file right behind it."""
         keep = len(self._end) - 1
         while (at := self._held.find(self._end)) < 0:
             if len(self._held) > keep:
@@ -77,20 +76,20 @@ class Form:
             await self._more()
         yield bytes(self._held[:at])
         del self._held[: at + len(self._end)]
-        if await self._another() and _name(await self._until(b"\r\n\r\n", MOST_HEAD)) == FILE:
+        if await self._next() == FILE:
             raise NoFile
         async for _ in self._parts:
             pass
 
-    async def _another(self) -> bool:
-        """What follows a boundary: another part, or the end."""
+    async def _next(self) -> str | None:
+        """What follows a boundary: the name of another part, or None at the end."""
         while len(self._held) < 2:
             await self._more()
         mark = bytes(self._held[:2])
         del self._held[:2]
         if mark not in (b"\r\n", b"--"):
             raise Malformed
-        return mark == b"\r\n"
+        return _name(await self._until(b"\r\n\r\n", MOST_HEAD)) if mark == b"\r\n" else None
 
     async def _until(self, mark: bytes, most: int) -> bytes:
         """What stands before the mark, which is dropped."""

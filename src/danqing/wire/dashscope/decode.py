@@ -54,7 +54,7 @@ class Envelope:
 
     def fingerprint(self, route: str) -> str:
         """SHA-256 of the route and the canonical form (sorted members), by which an idempotency key knows its request
-        again."""
+        again, and the store, with or without a key, one that ended workers."""
         told = orjson.dumps([route, self.document], option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(told).hexdigest()
 
